@@ -1,0 +1,31 @@
+"""Every test starts from the same seeds, without a display, and keeps its caches in a folder of its own."""
+import os
+import random
+import tempfile
+from pathlib import Path
+
+os.environ["MPLBACKEND"] = "Agg"
+_cache = tempfile.TemporaryDirectory(prefix="my3yearold-")      # removed when the process ends
+os.environ["MY3YEAROLD_CACHE"] = _cache.name
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+torch.set_num_threads(min(2, os.cpu_count() or 1))
+hypothesis.settings.register_profile("project", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("project")
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    random.seed(0)
+    np.random.seed(0)
+    torch.manual_seed(0)
+
+
+@pytest.fixture(scope="session")
+def root():
+    "The checkout."
+    return Path(__file__).resolve().parent.parent

@@ -1,0 +1,75 @@
+"""What is shipped: the sdist, the wheel built from it, and the program installed from that wheel away from the checkout."""
+import configparser
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+
+pytest.importorskip("setuptools", minversion="77", reason="building needs setuptools 77 or newer: install the dev extra")
+pytest.importorskip("build", reason="building needs build: install the dev extra")
+
+
+def run(*command, **kwargs):
+    done = subprocess.run(command, capture_output=True, text=True, **kwargs)
+    assert done.returncode == 0, f"{' '.join(map(str, command))}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+    return done.stdout
+
+
+@pytest.fixture(scope="module")
+def built(root, tmp_path_factory):
+    "A copy of the checkout (so that nothing is left behind in it) and the folder with its sdist and wheel."
+    copy, out = tmp_path_factory.mktemp("copy") / "my3yearold", tmp_path_factory.mktemp("dist")
+    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "runs", "filled"))
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy)     # the sdist, then the wheel from the sdist
+    return copy, out
+
+
+@pytest.fixture(scope="module")
+def shipped(built):
+    "The files of the sdist without its top folder, and those of the wheel as {name: bytes}."
+    _, out = built
+    with tarfile.open(next(out.glob("*.tar.gz"))) as tar: sdist = {name.partition("/")[2] for name in tar.getnames()}
+    with zipfile.ZipFile(next(out.glob("*.whl"))) as wheel: files = {name: wheel.read(name) for name in wheel.namelist()}
+    return sdist, files
+
+
+def test_modules_and_weights_are_shipped(built, shipped):
+    copy, _ = built
+    sdist, wheel = shipped
+    package = copy / "my3yearold"
+    wanted = {path.relative_to(copy).as_posix() for path in [*package.glob("*.py"), *package.glob("weights/*/*")]}
+    assert wanted <= sdist
+    assert {name for name in wheel if ".dist-info/" not in name} == wanted        # and nothing else: no notebooks, no tests
+    assert {"settings.ini", "README.md", "LICENSE", "constraints.txt", "setup.py", "pyproject.toml"} <= sdist
+
+
+def test_every_weights_folder_is_complete(root):
+    for folder in (root / "my3yearold" / "weights").glob("*"):
+        assert {"model.safetensors", "config.json", "vocabulary.json", "README.md", "log.csv"} <= {path.name for path in folder.iterdir()}, folder.name
+
+
+def test_metadata(shipped):
+    _, wheel = shipped
+    info = {name.rpartition("/")[2]: data.decode() for name, data in wheel.items() if ".dist-info/" in name}
+    entry_points = configparser.ConfigParser()
+    entry_points.read_string(info["entry_points.txt"])
+    assert entry_points["console_scripts"]["my3yearold"] == "my3yearold.cli:main"
+    bare = {line.split()[1].split(">")[0] for line in info["METADATA"].splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line}
+    assert bare == {"torch", "numpy", "pillow", "matplotlib", "tqdm", "safetensors"}
+    assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {"samples", "train", "notebooks", "dev"}
+
+
+def test_installed_wheel_inpaints(root, built, tmp_path):
+    if not any((root / "my3yearold" / "weights").glob("*/model.safetensors")): pytest.skip("no weights are bundled yet")
+    target, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, next(built[1].glob("*.whl")))
+    environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "2"}
+    said = run(sys.executable, root / "tests" / "inpaint_away.py", cwd=elsewhere, env=environment)
+    assert said and all(str(target) in line for line in said.splitlines())
+    usage = run(target / "bin" / "my3yearold", "--help", cwd=elsewhere, env=environment)
+    assert "inpaint" in usage

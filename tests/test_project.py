@@ -1,0 +1,171 @@
+"""The project keeps its own rules: exports and README in step, notebooks clean, data flowing one way, light imports, small files."""
+import ast
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+PAGES = [path for path in NOTEBOOKS if path.stem != "index"]
+MODULES = sorted(path for path in (ROOT / "my3yearold").glob("*.py") if not path.stem.startswith("_"))
+FLOORS = [                                  # a module imports from the floors above it in this list, never from its own
+    {"scenes", "captions", "masks", "qrnn", "attention", "losses", "sampling", "show"},
+    {"data", "trunks"},
+    {"model"},
+    {"training", "ancestral", "gibbs"},
+    {"inpaint"},
+    {"cli"},
+]
+
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
+
+
+def cells(path, kind=None):
+    "The sources of a notebook's cells."
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    return ["".join(cell["source"]) for cell in notebook["cells"] if kind in (None, cell["cell_type"])]
+
+
+def default_exp(path):
+    return [name for source in cells(path, "code") for name in re.findall(r"^#\|\s*default_exp\s+(\S+)", source, re.M)]
+
+
+# ---- in step ----
+
+def test_exports_are_in_step(tmp_path):
+    "nbdev_export, run on a copy of the notebooks, makes exactly the modules of the checkout."
+    pytest.importorskip("nbdev", reason="exporting needs the dev extra")
+    copy = tmp_path / "checkout"
+    (copy / "my3yearold").mkdir(parents=True)
+    shutil.copy(ROOT / "settings.ini", copy)
+    shutil.copy(ROOT / "my3yearold" / "__init__.py", copy / "my3yearold")         # written by hand, but for its version
+    shutil.copytree(ROOT / "nbs", copy / "nbs", ignore=shutil.ignore_patterns(".*", "images"))
+    environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}   # nbdev exports nothing during its own tests
+    export = "from nbdev.doclinks import nbdev_export; nbdev_export()"
+    subprocess.run([sys.executable, "-c", export], cwd=copy, env=environment, check=True)
+    exported, committed = ({path.name: path.read_text(encoding="utf-8") for path in (folder / "my3yearold").glob("*.py")} for folder in (copy, ROOT))
+    assert set(exported) == set(committed), "run nbdev_export"
+    assert [name for name in exported if exported[name] != committed[name]] == [], "run nbdev_export"
+
+
+def test_readme_is_in_step():
+    pytest.importorskip("nbconvert", reason="making the README needs the dev extra")
+    spec = importlib.util.spec_from_file_location("make_readme", ROOT / "nbs" / "make_readme.py")
+    maker = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(maker)
+    text, pictures = maker.make_readme()
+    assert (ROOT / "README.md").read_text(encoding="utf-8") == text, "run python nbs/make_readme.py"
+    for path, data in pictures.items(): assert (ROOT / path).read_bytes() == data, f"{path}: run python nbs/make_readme.py"
+
+
+def test_readme_links_lead_somewhere():
+    links = re.findall(r"\]\(([^)#\s]+)", (ROOT / "README.md").read_text(encoding="utf-8"))
+    assert any(link.startswith("nbs/images/") for link in links), "the README opens with a picture"
+    assert [link for link in links if not link.startswith("http") and not (ROOT / link).exists()] == []
+
+
+def test_readme_maps_every_notebook():
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [path.name for path in PAGES if f"nbs/{path.name}" not in readme] == []
+
+
+# ---- notebooks ----
+
+@each_notebook
+def test_notebook_is_clean(path):
+    "As nbdev_clean leaves it; no widget, no error, and no path of the machine it ran on."
+    clean = pytest.importorskip("nbdev.clean", reason="the dev extra knows what a clean notebook is")
+    from execnb.nbio import nb2str
+    text = path.read_text(encoding="utf-8")
+    notebook = json.loads(text)
+    clean.clean_nb(notebook)
+    assert nb2str(notebook) == text, "run nbdev_clean"
+    assert "widgets" not in notebook["metadata"]
+    code = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+    outputs = json.dumps([cell["outputs"] for cell in code])
+    assert "application/vnd.jupyter.widget" not in outputs
+    assert '"output_type": "error"' not in outputs
+    printed = json.dumps([{kind: data for kind, data in output.get("data", output).items() if not kind.startswith("image/")}
+                          for cell in code for output in cell["outputs"]])
+    places = [str(ROOT), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/", "site-packages"]
+    assert [place for place in places if len(place) > 3 and place in printed] == []
+
+
+@each_page
+def test_page_opens_as_agreed(path):
+    "First its module, then its title and one line that states the page's claim."
+    number, module = path.stem.split("_", 1)
+    assert re.fullmatch(r"\d\d", number)
+    assert default_exp(path) == [module]
+    assert cells(path)[0].startswith(f"#| default_exp {module}")
+    assert re.match(r"# \S.*\n+> \S.*", cells(path, "markdown")[0])
+
+
+def test_no_two_notebooks_write_one_module():
+    names = [name for path in NOTEBOOKS for name in default_exp(path)]
+    assert len(names) == len(set(names))
+
+
+# ---- modules ----
+
+def imports_of(path):
+    "Names of the package's modules that `path` imports, wherever in the file."
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import): found = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and (node.level or node.module.split(".")[0] == "my3yearold"):
+            inside = (node.module or "").removeprefix("my3yearold").lstrip(".")
+            found = [f"my3yearold.{inside}"] if inside else [f"my3yearold.{alias.name}" for alias in node.names]
+        else: continue
+        names |= {name.split(".")[1] for name in found if name.startswith("my3yearold.") and name != "my3yearold.__version__"}
+    return names
+
+
+@each_module
+def test_data_flows_down(path):
+    floor = next((number for number, names in enumerate(FLOORS) if path.stem in names), None)
+    assert floor is not None, f"give {path.stem} a floor"
+    assert imports_of(path) <= set().union(*FLOORS[:floor])
+
+
+def test_imports_are_found(tmp_path):
+    "The check above would see every way of importing a neighbour."
+    source = "import my3yearold.a, os\nfrom my3yearold.b import x\nfrom .c import y\nfrom my3yearold import d\ndef f():\n    from . import e\n"
+    (tmp_path / "module.py").write_text(source)
+    assert imports_of(tmp_path / "module.py") == set("abcde")
+
+
+@each_module
+def test_development_tools_stay_out(path):
+    "A bare installation has no fastcore, nbdev or IPython: no module imports them at its top."
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tops = {name.split(".")[0] for node in tree.body if isinstance(node, (ast.Import, ast.ImportFrom))
+            for name in ([alias.name for alias in node.names] if isinstance(node, ast.Import) else [node.module or ""])}
+    assert not tops & {"fastcore", "nbdev", "IPython", "ipywidgets", "skimage", "tensorboard"}
+
+
+def test_importing_the_pipeline_is_light():
+    heavy = ["matplotlib.pyplot", "skimage", "tensorboard", "IPython", "nbdev", "fastcore"]
+    script = f"import sys, my3yearold.inpaint; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
+# ---- sizes ----
+
+def test_files_are_small():
+    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True) if shutil.which("git") else None
+    if done is None or done.returncode or not done.stdout: pytest.skip("only a git checkout knows its files")
+    megabytes = {name: (ROOT / name).stat().st_size / 2**20 for name in done.stdout.splitlines() if (ROOT / name).is_file()}
+    assert sum(megabytes.values()) < 30
+    assert [name for name, size in megabytes.items() if size > (1 if name.endswith(".ipynb") else 10)] == []
