@@ -45,7 +45,7 @@ def jobs_from(args): # -> list of Job
         if not path.exists(): raise FileNotFoundError(f"there is no picture or folder {path}")
         files = list_pictures(path) if path.is_dir() else [path]
         if not files: raise FileNotFoundError(f"there is no picture in the folder {path}")
-        captions = read_captions(path if path.is_dir() else path.parent) if listed is None else listed
+        captions = listed if listed is not None else read_captions(path) if path.is_dir() else {}
         for file in files:
             found = captions.get(file.stem) or [""]
             jobs.append(Job(file.stem, str(file), file, args.mask, found[0] if args.caption is None else args.caption, args.weights or "photos"))
@@ -84,10 +84,9 @@ def sentence(error):
 
 @contextmanager
 def warnings_as_lines():
-    "Each warning of this package's own, once, as one line; other people's stay silent."
-    with warnings.catch_warnings(record=False):
-        warnings.simplefilter("ignore")
-        warnings.filterwarnings("always", category=UserWarning, module=r"my3yearold\.")
+    "Every warning as one line."
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
         warnings.showwarning = lambda message, *rest, **options: say(f"warning: {message}")
         yield
 
@@ -121,7 +120,7 @@ def write_result(folder, job, result):
         cutout.picture.save(partial / "original.png")
         covered(cutout).save(partial / "hole.png")
         for i, picture in enumerate(result.images): picture.save(partial / f"filled-{i + 1}.png")
-        animate([covered(small), *result.frames[0]], partial / "chain.gif", scale=max(1, 192 // max(small.picture.size)))
+        animate([covered(small), *result.frames_of(0)], partial / "chain.gif", scale=max(1, 192 // max(small.picture.size)))
         (partial / "settings.json").write_text(json.dumps(settings, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 def covered(cutout): # -> PIL
@@ -173,7 +172,8 @@ def inpaint(args): # -> exit status
     "`my3yearold inpaint`"
     import torch
     from tqdm import tqdm
-    from my3yearold.inpaint import Inpainter
+    from my3yearold.inpaint import Inpainter, check_settings
+    check_settings(args.strategy, args.steps, args.temperature, args.samples)
     jobs = distinct(jobs_from(args) if args.pictures else default_jobs(args))
     if Path(args.out).exists() and not Path(args.out).is_dir(): raise ValueError(f"--out {args.out} is a file; name a folder")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -254,7 +254,7 @@ def add_inpaint(parser):
     parser.add_argument("pictures", nargs="*", metavar="PICTURE|FOLDER", help="what to fill [scikit-image's photographs and four scenes]")
     parser.add_argument("--mask", metavar="M.png", help="white = fill, of the picture's size [a centred hole, half of each side]")
     parser.add_argument("--caption", help="what every picture shows")
-    parser.add_argument("--captions", metavar="FILE", help="captions by picture: COCO's or a plain .json, .csv, a folder of .txt [what lies beside the pictures]")
+    parser.add_argument("--captions", metavar="FILE", help="captions by picture: COCO's annotations, a plain .json, a .csv, or a folder of .txt [what lies in the folder of pictures]")
     parser.add_argument("--weights", help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
     parser.add_argument("--strategy", default="gibbs", help="gibbs, ancestral or one-shot [gibbs]")
     parser.add_argument("--steps", type=int, default=64, help="evaluations of the network [64]")

@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['strategies', 'as_picture', 'as_hole', 'Region', 'region_around', 'overlap', 'Cutout', 'enlarge', 'membrane',
-           'bundled_weights', 'weights_folder', 'estimate_bits_per_dim', 'entropy_map', 'Inpainting', 'preview',
-           'follow', 'fill', 'check_settings', 'Inpainter']
+           'bundled_weights', 'weights_folder', 'estimate_bits_per_dim', 'entropy_map', 'preview', 'Inpainting',
+           'follow', 'fill', 'check_settings', 'seeded', 'bind_caption', 'Inpainter']
 
 # %% ../nbs/14_inpaint.ipynb #3f88e97d
 import math, warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
+from .captions import tokens
 from .data import read_picture
 from .model import load_model
 from .sampling import one_shot
@@ -107,16 +108,16 @@ class Cutout:
         target[:, self.region_hole] = large.round().clamp(0, 255).to(torch.uint8)[:, self.region_hole]
         return Image.fromarray(result.permute(1, 2, 0).numpy())
 
-# %% ../nbs/14_inpaint.ipynb #ea8ba30b
+# %% ../nbs/14_inpaint.ipynb #a453514b
 def enlarge(filling, shape):
     "(3, h, w) uint8 -> (3, *shape) float32 by bicubic interpolation; the same values when the shape is the same."
     resized = Image.fromarray(filling.permute(1, 2, 0).cpu().numpy()).resize(shape[::-1], Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
 
-# %% ../nbs/14_inpaint.ipynb #0d237db4
+# %% ../nbs/14_inpaint.ipynb #02081ced
 def membrane(difference, # (C, H, W) float
              known,      # (H, W) bool: where difference is to be believed
-             sweeps=8):
+             sweeps=4):
     "Continue `difference` smoothly from the known pixels over the others: relaxation from coarse to fine."
     if known.all(): return difference
     if known.shape == (1, 1): return torch.zeros_like(difference)                  # nothing known anywhere: nothing to add
@@ -132,7 +133,7 @@ def membrane(difference, # (C, H, W) float
         p = F.pad(film[None], (1, 1, 1, 1), mode="replicate")[0]
         film = (p[:, :-2, 1:-1] + p[:, 2:, 1:-1] + p[:, 1:-1, :-2] + p[:, 1:-1, 2:]) / 4
 
-# %% ../nbs/14_inpaint.ipynb #a453514b
+# %% ../nbs/14_inpaint.ipynb #af817d9d
 def bundled_weights(): # -> {name: folder}
     "The weights that come with the package."
     folder = Path(str(resources.files("my3yearold"))) / "weights"
@@ -153,14 +154,14 @@ def weights_folder(weights): # -> Path
     except Exception as e: # the hub's own errors, the network's, and a malformed name's have no common base
         raise FileNotFoundError(f"{known}, and the Hugging Face Hub did not give it ({type(e).__name__})") from e
 
-# %% ../nbs/14_inpaint.ipynb #27fc92eb
+# %% ../nbs/14_inpaint.ipynb #bc009147
 strategies = {
     "gibbs": lambda predict, images, given, steps, **options: gibbs(predict, images, given, num_steps=steps, **options),
     "ancestral": lambda predict, images, given, steps, **options: ancestral(predict, images, given, evaluations=steps, **options),
     "one-shot": lambda predict, images, given, steps, **options: one_shot(predict, images, given, **options),
 }
 
-# %% ../nbs/14_inpaint.ipynb #8fc65eba
+# %% ../nbs/14_inpaint.ipynb #bb91361d
 def estimate_bits_per_dim(predict, images, given, evaluations=8, seed=0): # -> (N,) float
     "Bits per hidden variable of each picture under `predict`, averaged over orders; unbiased. All pictures must share one hole."
     generator = torch.Generator().manual_seed(seed)
@@ -175,27 +176,17 @@ def estimate_bits_per_dim(predict, images, given, evaluations=8, seed=0): # -> (
         total += nats.view(len(images), -1).mean(1).cpu()
     return total / evaluations / math.log(2)
 
-# %% ../nbs/14_inpaint.ipynb #78134d9e
+# %% ../nbs/14_inpaint.ipynb #16414317
 def entropy_map(predict, images, given): # -> (H, W) float, bits
     "Entropy of each hidden variable of the first picture, the others still hidden; mean over the channels, zero where nothing is hidden."
-    images, given = images[:1], given[:1]
-    log_p = predict(images, given, ~given).float().log_softmax(-1)
+    where = ~given
+    where[1:] = False                                  # asked of the first picture only
+    log_p = predict(images, given, where).float().log_softmax(-1)
     bits = torch.zeros(given.shape, device=given.device)
-    bits[~given] = -(log_p.exp() * log_p).sum(-1) / math.log(2)
+    bits[where] = -(log_p.exp() * log_p).sum(-1) / math.log(2)
     return bits[0].mean(0).cpu()
 
-# %% ../nbs/14_inpaint.ipynb #439d78a8
-@dataclass
-class Inpainting:
-    "What a pipeline returns; all lists have one entry per filling."
-    images: list        # PIL pictures of the input's size, known pixels untouched
-    frames: list        # per filling: a list of PIL pictures, the chain, at most 25 of them, at most 480 pixels long
-    bits_per_dim: list  # per filling: float, the price of the filling under the model
-    entropy: torch.Tensor # (size, size) bits, of the hidden pixels before anything is filled
-    settings: dict      # strategy, steps, temperature, caption, seeds, weights, region
-    cutout: object = None # the Cutout: region, and images and given as the model saw them; None when there was nothing to fill
-
-# %% ../nbs/14_inpaint.ipynb #af817d9d
+# %% ../nbs/14_inpaint.ipynb #a26d51f6
 def preview(cutout, limit=480): # -> Cutout
     "The same cut-out on a picture reduced by a whole number, at most `limit` pixels long."
     k = math.ceil(max(cutout.picture.size) / limit)
@@ -204,7 +195,27 @@ def preview(cutout, limit=480): # -> Cutout
     region = Region(top // k, left // k, math.ceil(bottom / k), math.ceil(right / k))
     return Cutout(cutout.picture.reduce(k), hole, cutout.size, region)
 
-# %% ../nbs/14_inpaint.ipynb #63197d5c
+# %% ../nbs/14_inpaint.ipynb #f834954c
+@dataclass
+class Inpainting:
+    "What a pipeline returns, with one entry per filling in each list."
+    images: list          # PIL pictures of the input's size, known pixels untouched
+    bits_per_dim: list    # floats: the price of each filling under the model
+    entropy: torch.Tensor # (size, size) bits: of the hidden pixels before anything is filled
+    settings: dict        # strategy, steps, temperature, caption, seeds, weights, region
+    chain: list           # at most 25 states of the chain, (fillings, 3, size, size) uint8; the last one is in `images`
+    cutout: object = None # the Cutout: region, and images and given as the model saw them; None when there was nothing to fill
+
+    @property
+    def frames(self): # a list of PIL pictures per filling
+        "The chain of each filling as pictures, at most 480 pixels long."
+        return [self.frames_of(i) for i in range(len(self.images))]
+
+    def frames_of(self, i): # -> list of PIL pictures
+        small = preview(self.cutout) if self.chain else None
+        return [small.put_back(state[i]) for state in self.chain]
+
+# %% ../nbs/14_inpaint.ipynb #fd95b049
 def follow(states, num_steps, on_step, max_frames=24): # -> list of (N, 3, size, size) uint8, the last state last
     "Run a chain; ends early when on_step(step, state) returns False. Keeps at most about `max_frames` states, evenly spaced."
     keep = {math.ceil(num_steps * (i + 1) / max_frames) - 1 for i in range(max_frames)}
@@ -216,29 +227,42 @@ def follow(states, num_steps, on_step, max_frames=24): # -> list of (N, 3, size,
     kept[step] = latest
     return list(kept.values())
 
-# %% ../nbs/14_inpaint.ipynb #2d590c3a
-def fill(predict, cutout, settings, generator, on_step, device="cpu"): # -> Inpainting
+# %% ../nbs/14_inpaint.ipynb #9a59fcc4
+def fill(predict, cutout, settings, generator, on_step, device): # -> Inpainting
     "Several fillings of one picture, drawn as one batch: the chain, the two figures, the pictures."
     n = settings["num_images_per_prompt"]
     images, given = (x.expand(n, -1, -1, -1).contiguous().to(device) for x in (cutout.images, cutout.given))
     steps = settings["num_inference_steps"]
     states = strategies[settings["strategy"]](predict, images, given, steps, generator=generator, temperature=settings["temperature"])
     chain = follow(states, steps, on_step)
-    small = preview(cutout)
     return Inpainting(
         images=[cutout.put_back(x) for x in chain[-1]],
-        frames=[[small.put_back(state[i]) for state in chain] for i in range(n)],
         bits_per_dim=estimate_bits_per_dim(predict, chain[-1].to(device), given).tolist(),
         entropy=entropy_map(predict, images, given),
-        settings=settings | dict(region=list(cutout.region)), cutout=cutout)
+        settings=settings | dict(region=list(cutout.region)), chain=chain, cutout=cutout)
 
+# %% ../nbs/14_inpaint.ipynb #a2fade04
 def check_settings(strategy, steps, temperature, n):
     "ValueError, in one sentence, for settings that cannot work."
     if strategy not in strategies: raise ValueError(f"unknown strategy {strategy!r}; there are {', '.join(strategies)}")
     if steps < 1 or n < 1: raise ValueError(f"{steps} steps and {n} fillings: both are counted from 1")
     if not temperature >= 0: raise ValueError(f"temperature {temperature} must be 0 (the likeliest level) or more")
 
-# %% ../nbs/14_inpaint.ipynb #8db2c396
+def seeded(generator, n): # -> generator or list of n, their seeds
+    "Fresh generators, one per filling, where none is given."
+    if generator is None: generator = [torch.Generator().manual_seed(seed) for seed in torch.randint(2**31, (n,)).tolist()]
+    return generator, [g.initial_seed() for g in (generator if isinstance(generator, (list, tuple)) else [generator])]
+
+def bind_caption(model, vocabulary, caption, n): # -> predict(images, given, where) for n pictures
+    "Read a caption, which may be empty; warns when the vocabulary has none of its words."
+    words = [t for t in tokens(caption) if t.isalnum()]
+    if words and set(words) <= set(vocabulary.unknown(caption)):
+        warnings.warn(f"the weights know none of the caption's words ({', '.join(words)}), so the filling cannot follow it")
+    ids, lengths = vocabulary.encode([caption] * n)
+    device = next(model.parameters()).device
+    return model.bind(ids.to(device), lengths.to(device))
+
+# %% ../nbs/14_inpaint.ipynb #4cda126d
 class Inpainter:
     "Fills the hole of a picture according to a caption. See `__call__`."
     def __init__(self, model, vocabulary, weights="unnamed"):
@@ -249,19 +273,6 @@ class Inpainter:
         "Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id."
         model, vocabulary, _ = load_model(weights_folder(weights), device)
         return cls(model, vocabulary, str(weights))
-
-    @property
-    def size(self): return self.model.config["size"]
-
-    @property
-    def device(self): return next(self.model.parameters()).device
-
-    def predictor(self, caption, n):
-        "predict(images, given, where) for `n` pictures with this caption; warns when none of its words is known."
-        ids, lengths = self.vocabulary.encode([caption] * n)
-        if lengths[0] > 0 and (ids[0, :lengths[0]] == 1).all():
-            warnings.warn(f"the weights {self.weights!r} know none of the words of the caption {caption!r}, so the filling cannot follow it")
-        return self.model.bind(ids.to(self.device), lengths.to(self.device))
 
     @torch.no_grad()
     def __call__(self,
@@ -278,15 +289,13 @@ class Inpainter:
         "Fill the hole. Raises ValueError or FileNotFoundError, in one sentence, for what cannot be used."
         picture = as_picture(image)
         hole = as_hole(mask_image, picture)
-        n, steps, caption = num_images_per_prompt, num_inference_steps, caption or ""
+        n, steps, caption, size = num_images_per_prompt, num_inference_steps, caption or "", self.model.config["size"]
         check_settings(strategy, steps, temperature, n)
-        generator = generator or [torch.Generator().manual_seed(seed) for seed in torch.randint(2**31, (n,)).tolist()]
-        seeds = [g.initial_seed() for g in (generator if isinstance(generator, (list, tuple)) else [generator])]
+        generator, seeds = seeded(generator, n)
         settings = dict(weights=self.weights, caption=caption, strategy=strategy, num_inference_steps=steps, temperature=temperature,
                         num_images_per_prompt=n, seeds=seeds)
-        if not hole.any():
-            return Inpainting([picture.copy() for _ in range(n)], [[] for _ in range(n)], [0.0] * n, torch.zeros(self.size, self.size), settings)
-        cutout = Cutout(picture, hole, self.size)
+        if not hole.any(): return Inpainting([picture.copy() for _ in range(n)], [0.0] * n, torch.zeros(size, size), settings, [])
         def on_step(step, state):
             if callback_on_step_end: return callback_on_step_end(self, step, 1 if strategy == "one-shot" else steps, state)
-        return fill(self.predictor(caption, n), cutout, settings, generator, on_step, self.device)
+        predict, device = bind_caption(self.model, self.vocabulary, caption, n), next(self.model.parameters()).device
+        return fill(predict, Cutout(picture, hole, size), settings, generator, on_step, device)

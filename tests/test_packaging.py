@@ -49,7 +49,7 @@ def test_modules_and_weights_are_shipped(built, shipped):
 
 def test_every_weights_folder_is_complete(root):
     for folder in (root / "my3yearold" / "weights").glob("*"):
-        assert {"model.safetensors", "config.json", "vocabulary.json", "README.md", "log.csv"} <= {path.name for path in folder.iterdir()}, folder.name
+        assert {"model.safetensors", "config.json", "vocabulary.json", "card.json", "README.md", "log.csv"} <= {path.name for path in folder.iterdir()}, folder.name
 
 
 def test_metadata(shipped):

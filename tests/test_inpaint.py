@@ -1,0 +1,315 @@
+"""The pipeline: known pixels come back bit for bit, hidden ones cannot be seen, masks mean what they say, faults are sentences."""
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings, strategies as st
+from PIL import Image
+
+from my3yearold.captions import Vocabulary
+from my3yearold.inpaint import (Cutout, Inpainter, as_hole, as_picture, bundled_weights, estimate_bits_per_dim, membrane,
+                                overlap, preview, region_around, weights_folder)
+from my3yearold.model import OrderlessNADE
+
+SIZE = 16
+sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
+
+
+def tiny_pipe():
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.build([["a red cat ."]] * 5)
+    return Inpainter(OrderlessNADE(len(vocabulary), SIZE, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary)
+
+
+PIPE = tiny_pipe()
+
+
+def random_case(shape, seed, share):
+    "A picture of noise and a hole of at least one pixel."
+    rng = np.random.default_rng(seed)
+    hole = rng.random(shape) < share
+    hole.flat[rng.integers(hole.size)] = True
+    return rng.integers(0, 256, (*shape, 3), dtype=np.uint8), hole
+
+
+def seeds(n, first=0): return [torch.Generator().manual_seed(first + i) for i in range(n)]
+
+
+def fill(image, mask, caption="a cat", **options):
+    options = dict(num_inference_steps=2, generator=seeds(options.get("num_images_per_prompt", 1))) | options
+    return PIPE(image, mask, caption, **options)
+
+
+# --- the two promises
+
+@settings(max_examples=30)
+@given(sizes, st.integers(0, 10**6), st.sampled_from([0.01, 0.3, 1.0]))
+def test_known_pixels_are_bit_identical(shape, seed, share):
+    pixels, hole = random_case(shape, seed, share)
+    filled = np.array(fill(pixels, hole).images[0])
+    assert filled.shape == pixels.shape
+    assert (filled[~hole] == pixels[~hole]).all()
+
+
+@settings(max_examples=30)
+@given(sizes, st.integers(0, 10**6), st.sampled_from([0.01, 0.3, 0.9]))
+def test_hidden_content_never_leaks(shape, seed, share):
+    pixels, hole = random_case(shape, seed, share)
+    scrambled = pixels.copy()
+    scrambled[hole] = 255 - scrambled[hole]
+    one, other = fill(pixels, hole), fill(scrambled, hole)
+    assert (np.array(one.images[0])[hole] == np.array(other.images[0])[hole]).all()
+    assert one.bits_per_dim == other.bits_per_dim and torch.equal(one.entropy, other.entropy)
+    assert all((np.array(a) == np.array(b))[preview(one.cutout).hole.numpy()].all() for a, b in zip(one.frames[0], other.frames[0]))
+
+
+@settings(max_examples=30)
+@given(sizes, st.integers(0, 10**6))
+def test_given_small_pixels_lie_on_known_ones_only(shape, seed):
+    "Each small pixel is given exactly if every pixel its footprint touches is known; checked pixel by pixel."
+    pixels, hole = random_case(shape, seed, 0.2)
+    cutout = Cutout(as_picture(pixels), torch.from_numpy(hole), SIZE)
+    top, left, bottom, right = cutout.region
+    height, width = bottom - top, right - left
+    for i in range(SIZE):
+        for j in range(SIZE):
+            rows = slice(top + i * height // SIZE, top + -(-(i + 1) * height // SIZE))
+            columns = slice(left + j * width // SIZE, left + -(-(j + 1) * width // SIZE))
+            assert bool(cutout.given[0, i, j]) == (not hole[rows, columns].any())
+    assert not cutout.images[~cutout.given].any()
+
+
+def test_without_a_resize_the_hole_holds_the_samples():
+    pixels, hole = random_case((SIZE, SIZE), 0, 0.4)
+    result = fill(pixels, hole, num_images_per_prompt=2)
+    for i in range(2):
+        assert (np.array(result.images[i]) == result.chain[-1][i].permute(1, 2, 0).numpy()).all()
+        assert (np.array(result.frames[i][-1]) == np.array(result.images[i])).all()
+
+
+def test_a_small_hole_in_a_large_picture_is_filled_pixel_for_pixel():
+    pixels, _ = random_case((90, 130), 0, 0)
+    hole = np.zeros((90, 130), dtype=bool)
+    hole[80:88, 125:130] = True
+    result = fill(pixels, hole)
+    top, left, bottom, right = result.cutout.region
+    assert (bottom - top, right - left) == (SIZE, SIZE)
+    assert (np.array(result.images[0])[top:bottom, left:right] == result.chain[-1][0].permute(1, 2, 0).numpy()).all()
+
+
+# --- region, reduction, seam
+
+@given(sizes, st.integers(0, 10**6), st.integers(1, 32))
+def test_region_holds_the_hole_and_lies_in_the_picture(shape, seed, size):
+    _, hole = random_case(shape, seed, 0.02)
+    top, left, bottom, right = region_around(torch.from_numpy(hole), size)
+    assert 0 <= top < bottom <= shape[0] and 0 <= left < right <= shape[1]
+    outside = hole.copy()
+    outside[top:bottom, left:right] = False
+    assert not outside.any()
+    assert bottom - top == shape[0] or right - left == shape[1] or bottom - top == right - left >= size
+
+
+@given(st.integers(1, 200), st.integers(1, 70))
+def test_overlap_shares_everything_out(n, m):
+    shares = overlap(n, m)
+    assert torch.allclose(shares.sum(1), torch.ones(m, dtype=torch.float64))
+    assert torch.allclose(shares.sum(0), torch.full((n,), m / n, dtype=torch.float64))
+
+
+def test_a_constant_picture_stays_constant():
+    pixels = np.full((47, 83, 3), 201, dtype=np.uint8)
+    cutout = Cutout(as_picture(pixels), as_hole(None, Image.new("RGB", (83, 47))), SIZE)
+    assert (cutout.images[cutout.given] == 201).all()
+    assert (np.array(cutout.put_back(torch.full((3, SIZE, SIZE), 201, dtype=torch.uint8))) == 201).all()
+
+
+def test_membrane_keeps_what_is_known_and_stays_between():
+    x = torch.rand(3, 33, 21) * 10 - 5
+    known = torch.rand(33, 21) < 0.5
+    known[10:25, 5:15] = False
+    film = membrane(x, known)
+    assert torch.equal(film[:, known], x[:, known])
+    assert film.min() >= x[:, known].min() and film.max() <= x[:, known].max()
+    assert not membrane(x, torch.zeros_like(known)).any()                    # nothing known: no correction
+
+
+# --- what users hand in
+
+def test_white_fills_and_black_keeps():
+    pixels, _ = random_case((SIZE, SIZE), 1, 0)
+    mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
+    mask[4:8, 4:8] = 255
+    for handed in (mask, mask > 0, Image.fromarray(mask), Image.fromarray(mask > 0), np.stack([mask] * 3, -1), torch.from_numpy(mask)):
+        assert (as_hole(handed, as_picture(pixels)).numpy() == (mask > 0)).all()
+
+
+def test_default_hole_is_centred_and_half_of_each_side():
+    hole = as_hole(None, Image.new("RGB", (64, 32))).numpy()
+    expected = np.zeros((32, 64), dtype=bool)
+    expected[8:24, 16:48] = True
+    assert (hole == expected).all()
+    assert as_hole(None, Image.new("RGB", (1, 1))).all()
+
+
+def test_pictures_as_path_array_and_tensor_are_the_same(tmp_path):
+    pixels, _ = random_case((5, 7), 0, 0)
+    Image.fromarray(pixels).save(tmp_path / "p.png")
+    for handed in (tmp_path / "p.png", str(tmp_path / "p.png"), Image.fromarray(pixels), pixels, torch.from_numpy(pixels).permute(2, 0, 1)):
+        assert (np.array(as_picture(handed)) == pixels).all()
+
+
+def test_exif_alpha_and_grey(tmp_path):
+    pixels, _ = random_case((6, 9), 0, 0)
+    exif = Image.Exif()
+    exif[0x0112] = 6                                                           # rotate by 90 degrees to see it upright
+    Image.fromarray(pixels).save(tmp_path / "lying.png", exif=exif)
+    for handed in (tmp_path / "lying.png", Image.open(tmp_path / "lying.png")):
+        result = fill(handed, None)
+        assert result.images[0].size == (6, 9)
+        hole = result.cutout.hole.numpy()
+        assert (np.array(result.images[0])[~hole] == np.rot90(pixels, -1)[~hole]).all()
+    clear = Image.new("RGBA", (4, 4), (10, 20, 30, 0))
+    assert np.array(as_picture(clear)).min() == 255
+    grey = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    assert (np.array(as_picture(Image.fromarray(grey))) == grey[..., None]).all()
+
+
+def test_a_hole_of_nothing_returns_the_input():
+    pixels, _ = random_case((30, 20), 0, 0)
+    result = fill(pixels, np.zeros((30, 20), dtype=np.uint8), num_images_per_prompt=2)
+    assert len(result.images) == 2 and all((np.array(i) == pixels).all() for i in result.images)
+    assert result.frames == [[], []] and result.bits_per_dim == [0.0, 0.0] and result.cutout is None
+
+
+def test_captions_of_unknown_words_warn_and_go_on():
+    pixels, hole = random_case((SIZE, SIZE), 0, 0.3)
+    with pytest.warns(UserWarning, match="xyzzy, plugh"): fill(pixels, hole, "xyzzy plugh.")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for caption in ("", None, "a xyzzy", " . "): fill(pixels, hole, caption)
+
+
+# --- faults
+
+@pytest.mark.parametrize("options, sentence", [
+    (dict(strategy="magic"), "unknown strategy 'magic'; there are gibbs, ancestral, one-shot"),
+    (dict(num_inference_steps=0), "counted from 1"),
+    (dict(num_images_per_prompt=0), "counted from 1"),
+    (dict(temperature=-1.0), "temperature -1.0"),
+    (dict(temperature=float("nan")), "temperature nan"),
+])
+def test_impossible_settings(options, sentence):
+    with pytest.raises(ValueError, match=sentence): fill(np.zeros((8, 8, 3), dtype=np.uint8), None, **options)
+
+
+@pytest.mark.parametrize("picture", [np.zeros((8, 8, 3)), np.zeros((8, 8, 5), dtype=np.uint8), np.zeros(8, dtype=np.uint8), np.zeros((0, 8, 3), dtype=np.uint8)])
+def test_arrays_that_are_no_pictures(picture):
+    with pytest.raises(ValueError, match="a picture as an array must be uint8"): as_picture(picture)
+
+
+def test_mask_of_another_size():
+    with pytest.raises(ValueError, match="the mask is 3x2 and the picture 8x4"):
+        fill(np.zeros((4, 8, 3), dtype=np.uint8), np.zeros((2, 3), dtype=np.uint8))
+
+
+def test_weights_that_are_not_there(tmp_path, monkeypatch):
+    import sys
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    with pytest.raises(FileNotFoundError, match="neither a folder nor weights that come with the package"): Inpainter.from_pretrained("monet")
+    with pytest.raises(FileNotFoundError, match="pip install huggingface_hub"): Inpainter.from_pretrained("someone/monet")
+    with pytest.raises(FileNotFoundError): Inpainter.from_pretrained(tmp_path)
+
+
+def test_a_run_folder_stands_for_its_weights(tmp_path):
+    (tmp_path / "model").mkdir()
+    assert weights_folder(tmp_path) == tmp_path / "model"
+
+
+def test_bundled_weights_load():
+    if not bundled_weights(): pytest.skip("no weights are bundled")
+    for name in bundled_weights():
+        pipe = Inpainter.from_pretrained(name)
+        pixels, hole = random_case((pipe.model.config["size"],) * 2, 0, 0.1)
+        result = pipe(pixels, hole, "a cat", num_inference_steps=1)
+        assert (np.array(result.images[0])[~hole] == pixels[~hole]).all()
+
+
+# --- chains
+
+@pytest.mark.parametrize("strategy, evaluations", [("gibbs", 5), ("ancestral", 5), ("one-shot", 1)])
+def test_strategies_seeds_and_steps(strategy, evaluations):
+    pixels, hole = random_case((20, 30), 0, 0.3)
+    seen = []
+    def draw(first):
+        seen.clear()
+        return fill(pixels, hole, strategy=strategy, num_inference_steps=5, num_images_per_prompt=2, generator=seeds(2, first),
+                    callback_on_step_end=lambda pipe, step, num_steps, state: seen.append((step, num_steps)))
+    one, same, other = draw(0), draw(0), draw(7)
+    assert seen == [(i, evaluations) for i in range(evaluations)]
+    assert [i.tobytes() for i in one.images] == [i.tobytes() for i in same.images] != [i.tobytes() for i in other.images]
+    assert one.images[0].tobytes() != one.images[1].tobytes()
+    assert one.settings["seeds"] == [0, 1] and len(one.bits_per_dim) == 2
+
+
+def test_one_generator_or_none():
+    pixels, hole = random_case((SIZE, SIZE), 0, 0.3)
+    def draw(generator): return [i.tobytes() for i in fill(pixels, hole, num_images_per_prompt=2, generator=generator).images]
+    assert draw(torch.Generator().manual_seed(3)) == draw(torch.Generator().manual_seed(3))
+    torch.manual_seed(5)
+    first = draw(None)
+    second = draw(None)
+    torch.manual_seed(5)
+    assert first == draw(None) != second
+
+
+def test_seeds_reported_without_a_generator_draw_it_again():
+    pixels, hole = random_case((SIZE, SIZE), 0, 0.3)
+    first = fill(pixels, hole, generator=None)
+    again = fill(pixels, hole, generator=[torch.Generator().manual_seed(s) for s in first.settings["seeds"]])
+    assert first.images[0].tobytes() == again.images[0].tobytes()
+
+
+def test_the_callback_can_stop_the_chain():
+    pixels, hole = random_case((SIZE, SIZE), 0, 0.3)
+    states = []
+    def stop(pipe, step, num_steps, state):
+        states.append(state)
+        return step < 2
+    result = fill(pixels, hole, num_inference_steps=50, callback_on_step_end=stop)
+    assert len(states) == 3
+    assert torch.equal(result.chain[-1], states[-1].images)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 23, 24, 25, 60])
+def test_chains_are_thinned_and_end_with_the_filling(steps):
+    pixels, hole = random_case((SIZE, SIZE), 0, 0.1)
+    result = fill(pixels, hole, num_inference_steps=steps)
+    assert len(result.chain) == min(steps, 24)
+    assert result.frames[0][-1].tobytes() == result.images[0].tobytes()
+
+
+def test_frames_of_a_large_picture_are_small():
+    pixels, hole = random_case((50, 1000), 0, 0.0)
+    frames = fill(pixels, hole, num_inference_steps=3).frames[0]
+    assert [f.size for f in frames] == [(334, 17)] * 3
+
+
+# --- the two figures
+
+def test_entropy_is_of_the_hidden_pixels_only():
+    pixels, hole = random_case((SIZE, SIZE), 0, 0.3)
+    result = fill(pixels, hole)
+    assert result.entropy.shape == (SIZE, SIZE)
+    assert (result.entropy[torch.from_numpy(~hole)] == 0).all()
+    assert (result.entropy[torch.from_numpy(hole)] > 0).all() and result.entropy.max() <= 8.0001
+
+
+def test_price_of_a_known_independent_model():
+    "Levels 0 and 1 with probabilities 1/4 and 3/4: 2 and 0.415 bits, whatever is given."
+    log_p = torch.tensor([0.25, 0.75]).log()
+    def predict(images, given, where): return torch.cat([log_p, torch.full((254,), -1e9)]).expand(int(where.sum()), -1)
+    images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
+    images[1] = 1
+    assert torch.allclose(estimate_bits_per_dim(predict, images, torch.zeros_like(images, dtype=torch.bool)), -log_p / np.log(2).astype(np.float32), atol=1e-4)
