@@ -26,12 +26,7 @@ class Vocabulary:
         self.index = {w: i for i, w in enumerate(self.words) if i > UNKNOWN}
 
     @classmethod
-    def build(
-        cls,
-        captions, # list[list[str]], several per picture
-        min_count=5, # words seen fewer times become <UNK>
-        level="word",
-    ): # Vocabulary
+    def build(cls, captions, min_count=5, level="word"): # list[list[str]], several per picture -> Vocabulary
         "The words of the captions that are seen at least `min_count` times."
         counts = Counter(t for several in captions for caption in several for t in tokens(caption))
         kept = sorted((w for w, n in counts.items() if n >= min_count), key=lambda w: (-counts[w], w))

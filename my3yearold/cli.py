@@ -107,7 +107,7 @@ def whole_folder(folder):
     finally:
         for leftover in (partial, old): shutil.rmtree(leftover, ignore_errors=True)
 
-# %% ../nbs/16_cli.ipynb #d07b8ab3
+# %% ../nbs/16_cli.ipynb #b0a4610a
 def write_result(folder, job, result):
     "original.png, hole.png, filled-1.png ..., chain.gif and settings.json of one picture."
     from my3yearold.inpaint import preview
@@ -128,7 +128,7 @@ def covered(cutout): # -> PIL
     from my3yearold.show import hole, to_pil
     return to_pil(hole(cutout.pixels, ~cutout.hole.expand_as(cutout.pixels), max(2, max(cutout.picture.size) // 48)))
 
-# %% ../nbs/16_cli.ipynb #60bef53d
+# %% ../nbs/16_cli.ipynb #acb84b66
 PAGE = """<!DOCTYPE html>
 <html lang="en-GB"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>my3yearold: filled pictures</title>
@@ -167,7 +167,7 @@ def write_index(out): # -> the page's path
     os.replace(partial, Path(out) / "index.html")
     return Path(out) / "index.html"
 
-# %% ../nbs/16_cli.ipynb #bc97c156
+# %% ../nbs/16_cli.ipynb #2b80d7c8
 def inpaint(args): # -> exit status
     "`my3yearold inpaint`"
     import torch
@@ -203,7 +203,7 @@ def fill_one(pipe, job, args, bar): # -> mean bits/dim
     write_index(args.out)
     return sum(result.bits_per_dim) / len(result.bits_per_dim)
 
-# %% ../nbs/16_cli.ipynb #7985dcda
+# %% ../nbs/16_cli.ipynb #aa673c16
 def add_train(parser):
     "One flag per field of TrainConfig."
     from my3yearold.training import TrainConfig
@@ -230,7 +230,7 @@ def train(args): # -> exit status
     print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {folder}")
     return 0
 
-# %% ../nbs/16_cli.ipynb #f945788a
+# %% ../nbs/16_cli.ipynb #568dba0e
 def add_data(parser):
     parser.add_argument("source", help="scenes, photos, an archive or a folder")
     parser.add_argument("--split", choices=["train", "valid"], default="train")
@@ -245,7 +245,7 @@ def data(args): # -> exit status
     if captions: print(f"{len(Vocabulary.build(found.captions)) - 2} words that occur at least 5 times; the first caption: {captions[0]}")
     return 0
 
-# %% ../nbs/16_cli.ipynb #73003089
+# %% ../nbs/16_cli.ipynb #2e0bc0c9
 class Parser(argparse.ArgumentParser):
     "An ArgumentParser whose errors are one line."
     def error(self, message): self.exit(2, f"my3yearold: {message} (see {self.prog} --help)\n")
@@ -263,7 +263,7 @@ def add_inpaint(parser):
     parser.add_argument("--seed", type=int, default=0, help="of the first filling; the next has the next [0]")
     parser.add_argument("--out", default="filled", help="folder for the results [filled]")
 
-# %% ../nbs/16_cli.ipynb #2e0bc0c9
+# %% ../nbs/16_cli.ipynb #f6a9c6e7
 COMMANDS = {
     "inpaint": (add_inpaint, inpaint, "fill the hole of pictures according to their captions",
                 'example: my3yearold inpaint cat.jpg --mask hole.png --caption "a cat on a red sofa" --samples 2'),

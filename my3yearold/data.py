@@ -55,7 +55,7 @@ def _decode(source, name):
         raise ValueError(f"{name} is not a picture, whatever its name says; remove it or convert it to JPEG or PNG") from None
     except Exception as e: # damaged files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, EOFError ...
         if isinstance(e, OSError) and e.errno: raise # the system's own, a permission for instance, says what is wrong
-        raise ValueError(f"{name} cannot be decoded ({e}): it is damaged or cut short; fetch it again or remove it") from e
+        raise ValueError(f"{name} cannot be decoded ({' '.join(str(e).split())}): it is damaged or cut short; fetch it again or remove it") from e
 
 # %% ../nbs/02_data.ipynb #be182e70
 SAMPLES = { # file in scikit-image's data folder -> captions, ours
@@ -201,21 +201,21 @@ def coco_captions(images,      # folder of pictures, val2017 for instance
         raise ValueError(f"none of the {len(paths)} pictures in {images} has a caption in {annotations}; take the two that belong together")
     return _load_pictures(paths, captions, size)
 
-# %% ../nbs/02_data.ipynb #3be32673
+# %% ../nbs/02_data.ipynb #00b6a593
 class _CaptionUnpickler(pickle.Unpickler):
     "Reads containers, numbers and strings; of all that a pickle may ask for by name it hands out OrderedDict alone."
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"): return OrderedDict
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and nothing but collections.OrderedDict is let in")
 
-# %% ../nbs/02_data.ipynb #dbd056ed
+# %% ../nbs/02_data.ipynb #d49ee08a
 def _read_pickle(content, # bytes
                  name,    # for the error
                  ): # -> dict of name -> list of strings
     "The captions pickle of the course, written by Python 2; ValueError for one that is damaged, asks for code, or holds something else."
     try: captions = _CaptionUnpickler(io.BytesIO(content), encoding="latin1").load()
     except Exception as e: # a damaged pickle fails in as many ways as it has opcodes
-        raise ValueError(f"{name} is not a captions pickle that can be trusted ({e}); take the course's own file") from e
+        raise ValueError(f"{name} is not a captions pickle that can be trusted ({' '.join(str(e).split())}); take the course's own file") from e
     return _checked(captions, name, decode=_utf8)
 
 def _utf8(text):
@@ -223,7 +223,7 @@ def _utf8(text):
     try: return text.encode("latin1").decode("utf-8")
     except UnicodeError: return text # was a unicode string in Python 2, and is right already
 
-# %% ../nbs/02_data.ipynb #4d85c0fb
+# %% ../nbs/02_data.ipynb #0f200851
 PREFIXES = {"train": "train", "valid": "val"} # split -> how the name of its folder begins
 CAPTIONS_PICKLE = "dict_key_imgID_value_caps_train_and_valid.pkl"
 
@@ -233,7 +233,7 @@ def _in_folder(path, prefix): # -> list of paths
     pickles = [folder.parent / CAPTIONS_PICKLE for folder in folders if (folder.parent / CAPTIONS_PICKLE).is_file()]
     return pickles + [p for folder in folders for p in list_pictures(folder)]
 
-# %% ../nbs/02_data.ipynb #48f31578
+# %% ../nbs/02_data.ipynb #8fd49546
 def _in_archive(path, prefix): # -> iterator of (name, bytes)
     "The same out of an archive. It is read as a stream: nothing of it is ever written to disk."
     try:
@@ -250,7 +250,7 @@ def _in_archive(path, prefix): # -> iterator of (name, bytes)
         if isinstance(e, OSError) and e.errno: raise # the system's own, a permission for instance, says what is wrong
         raise ValueError(f"{path} is not a whole .tar.bz2 archive ({e}): it is damaged, cut short or another kind of file; download it again") from e
 
-# %% ../nbs/02_data.ipynb #42d7180b
+# %% ../nbs/02_data.ipynb #6d26938e
 def _read_course(path, split, size):
     "Decode one split."
     prefix, pictures, captions = PREFIXES[split], {}, {}
@@ -267,14 +267,14 @@ def _read_course(path, split, size):
     stems = [_stem(name) for name in names]
     return CaptionedImages(torch.from_numpy(images), [captions.get(stem, []) for stem in stems], stems)
 
-# %% ../nbs/02_data.ipynb #a926b873
+# %% ../nbs/02_data.ipynb #170da780
 def _cache_key(path, split, size):
     "Changes whenever the source does: the place, the size and the time of change of each file that will be read."
     files = _in_folder(path, PREFIXES[split]) if path.is_dir() else [path]
     facts = [(str(p), (status := p.stat()).st_size, status.st_mtime_ns) for p in files]
     return f"{path.name.partition('.')[0]}-{split}-{size}-{hashlib.sha256(repr(facts).encode()).hexdigest()[:16]}"
 
-# %% ../nbs/02_data.ipynb #aaed5563
+# %% ../nbs/02_data.ipynb #3dc050bf
 def _load_cache(folder, key): # -> CaptionedImages, or None if there is none to trust
     try:
         images = np.load(folder / f"{key}.npy", mmap_mode="c", allow_pickle=False) # "c": pages come as they are needed, changes stay in memory
@@ -284,7 +284,7 @@ def _load_cache(folder, key): # -> CaptionedImages, or None if there is none to 
         return found if whole else None
     except (OSError, ValueError, KeyError, TypeError, EOFError): return None
 
-# %% ../nbs/02_data.ipynb #e7caa79d
+# %% ../nbs/02_data.ipynb #9cfad8af
 def _save_cache(folder, key, data):
     "Write both files beside their places and move them there when whole; the .json comes last, and without it the .npy is not looked at."
     folder.mkdir(parents=True, exist_ok=True)
@@ -297,7 +297,7 @@ def _save_cache(folder, key, data):
         finally:
             Path(partial).unlink(missing_ok=True)
 
-# %% ../nbs/02_data.ipynb #ca051601
+# %% ../nbs/02_data.ipynb #109e0e66
 def course_archive(path,          # the course's .tar.bz2, or the folder it was extracted to
                    split="train", # "train" or "valid"
                    size=64) -> CaptionedImages:

@@ -80,7 +80,7 @@ def overlap(n, m):
     shared = torch.minimum((i + 1) * n, (j + 1) * m) - torch.maximum(i * n, j * m)
     return shared.clamp(min=0) / torch.tensor(n, dtype=torch.float64)
 
-# %% ../nbs/14_inpaint.ipynb #b7002f03
+# %% ../nbs/14_inpaint.ipynb #0eb6cde7
 class Cutout:
     "One picture and its hole at the model's size, and the way back. `images` and `given` are (3, size, size), uint8 and bool."
     def __init__(self, picture, # PIL RGB
@@ -108,13 +108,13 @@ class Cutout:
         target[:, self.region_hole] = large.round().clamp(0, 255).to(torch.uint8)[:, self.region_hole]
         return Image.fromarray(result.permute(1, 2, 0).numpy())
 
-# %% ../nbs/14_inpaint.ipynb #a453514b
+# %% ../nbs/14_inpaint.ipynb #43919112
 def enlarge(filling, shape):
     "(3, h, w) uint8 -> (3, *shape) float32 by bicubic interpolation; the same values when the shape is the same."
     resized = Image.fromarray(filling.permute(1, 2, 0).cpu().numpy()).resize(shape[::-1], Image.Resampling.BICUBIC)
     return torch.from_numpy(np.array(resized)).permute(2, 0, 1).float()
 
-# %% ../nbs/14_inpaint.ipynb #02081ced
+# %% ../nbs/14_inpaint.ipynb #27fc92eb
 def membrane(difference, # (C, H, W) float
              known,      # (H, W) bool: where difference is to be believed
              sweeps=4):
@@ -133,7 +133,7 @@ def membrane(difference, # (C, H, W) float
         p = F.pad(film[None], (1, 1, 1, 1), mode="replicate")[0]
         film = (p[:, :-2, 1:-1] + p[:, 2:, 1:-1] + p[:, 1:-1, :-2] + p[:, 1:-1, 2:]) / 4
 
-# %% ../nbs/14_inpaint.ipynb #af817d9d
+# %% ../nbs/14_inpaint.ipynb #d4222c29
 def bundled_weights(): # -> {name: folder}
     "The weights that come with the package."
     folder = Path(str(resources.files("my3yearold"))) / "weights"
@@ -154,14 +154,14 @@ def weights_folder(weights): # -> Path
     except Exception as e: # the hub's own errors, the network's, and a malformed name's have no common base
         raise FileNotFoundError(f"{known}, and the Hugging Face Hub did not give it ({type(e).__name__})") from e
 
-# %% ../nbs/14_inpaint.ipynb #bc009147
+# %% ../nbs/14_inpaint.ipynb #bb91361d
 strategies = {
     "gibbs": lambda predict, images, given, steps, **options: gibbs(predict, images, given, num_steps=steps, **options),
     "ancestral": lambda predict, images, given, steps, **options: ancestral(predict, images, given, evaluations=steps, **options),
     "one-shot": lambda predict, images, given, steps, **options: one_shot(predict, images, given, **options),
 }
 
-# %% ../nbs/14_inpaint.ipynb #bb91361d
+# %% ../nbs/14_inpaint.ipynb #9b6e1a46
 def estimate_bits_per_dim(predict, images, given, evaluations=8, seed=0): # -> (N,) float
     "Bits per hidden variable of each picture under `predict`, averaged over orders; unbiased. All pictures must share one hole."
     generator = torch.Generator().manual_seed(seed)
@@ -176,7 +176,7 @@ def estimate_bits_per_dim(predict, images, given, evaluations=8, seed=0): # -> (
         total += nats.view(len(images), -1).mean(1).cpu()
     return total / evaluations / math.log(2)
 
-# %% ../nbs/14_inpaint.ipynb #16414317
+# %% ../nbs/14_inpaint.ipynb #a26d51f6
 def entropy_map(predict, images, given): # -> (H, W) float, bits
     "Entropy of each hidden variable of the first picture, the others still hidden; mean over the channels, zero where nothing is hidden."
     where = ~given
@@ -186,7 +186,7 @@ def entropy_map(predict, images, given): # -> (H, W) float, bits
     bits[where] = -(log_p.exp() * log_p).sum(-1) / math.log(2)
     return bits[0].mean(0).cpu()
 
-# %% ../nbs/14_inpaint.ipynb #a26d51f6
+# %% ../nbs/14_inpaint.ipynb #f834954c
 def preview(cutout, limit=480): # -> Cutout
     "The same cut-out on a picture reduced by a whole number, at most `limit` pixels long."
     k = math.ceil(max(cutout.picture.size) / limit)
@@ -195,7 +195,7 @@ def preview(cutout, limit=480): # -> Cutout
     region = Region(top // k, left // k, math.ceil(bottom / k), math.ceil(right / k))
     return Cutout(cutout.picture.reduce(k), hole, cutout.size, region)
 
-# %% ../nbs/14_inpaint.ipynb #f834954c
+# %% ../nbs/14_inpaint.ipynb #fd95b049
 @dataclass
 class Inpainting:
     "What a pipeline returns, with one entry per filling in each list."
@@ -215,7 +215,7 @@ class Inpainting:
         small = preview(self.cutout) if self.chain else None
         return [small.put_back(state[i]) for state in self.chain]
 
-# %% ../nbs/14_inpaint.ipynb #fd95b049
+# %% ../nbs/14_inpaint.ipynb #9a59fcc4
 def follow(states, num_steps, on_step, max_frames=24): # -> list of (N, 3, size, size) uint8, the last state last
     "Run a chain; ends early when on_step(step, state) returns False. Keeps at most about `max_frames` states, evenly spaced."
     keep = {math.ceil(num_steps * (i + 1) / max_frames) - 1 for i in range(max_frames)}
@@ -227,7 +227,7 @@ def follow(states, num_steps, on_step, max_frames=24): # -> list of (N, 3, size,
     kept[step] = latest
     return list(kept.values())
 
-# %% ../nbs/14_inpaint.ipynb #9a59fcc4
+# %% ../nbs/14_inpaint.ipynb #a2fade04
 def fill(predict, cutout, settings, generator, on_step, device): # -> Inpainting
     "Several fillings of one picture, drawn as one batch: the chain, the two figures, the pictures."
     n = settings["num_images_per_prompt"]
@@ -241,7 +241,7 @@ def fill(predict, cutout, settings, generator, on_step, device): # -> Inpainting
         entropy=entropy_map(predict, images, given),
         settings=settings | dict(region=list(cutout.region)), chain=chain, cutout=cutout)
 
-# %% ../nbs/14_inpaint.ipynb #a2fade04
+# %% ../nbs/14_inpaint.ipynb #4cda126d
 def check_settings(strategy, steps, temperature, n):
     "ValueError, in one sentence, for settings that cannot work."
     if strategy not in strategies: raise ValueError(f"unknown strategy {strategy!r}; there are {', '.join(strategies)}")
@@ -262,7 +262,7 @@ def bind_caption(model, vocabulary, caption, n): # -> predict(images, given, whe
     device = next(model.parameters()).device
     return model.bind(ids.to(device), lengths.to(device))
 
-# %% ../nbs/14_inpaint.ipynb #4cda126d
+# %% ../nbs/14_inpaint.ipynb #7782d2d0
 class Inpainter:
     "Fills the hole of a picture according to a caption. See `__call__`."
     def __init__(self, model, vocabulary, weights="unnamed"):

@@ -41,12 +41,13 @@ def draw(
     u = uniforms(where, generator)
     parts = [_inverse_cdf(l, v, temperature) for l, v in zip(logits.split(2048), u.split(2048))]
     values, log_prob = (torch.cat(p) for p in zip(*parts))
-    if not log_prob.isfinite().all(): raise ValueError("the predictor's logits hold NaN or infinity, so there is nothing to draw from")
     return values, log_prob
 
 def _inverse_cdf(logits, u, temperature):
     scores = logits.double()
-    scores = scores - scores.amax(-1, keepdim=True)
+    best = scores.amax(-1, keepdim=True)
+    if not best.isfinite().all(): raise ValueError("the predictor's logits hold NaN or infinity, so there is nothing to draw from")
+    scores = scores - best
     if temperature == 0: values = scores.argmax(-1, keepdim=True)
     else:
         cdf = (scores / temperature).exp().cumsum(-1)

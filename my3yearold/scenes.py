@@ -190,12 +190,12 @@ def scenes(
         made.relations.append(relations)
     return made
 
-# %% ../nbs/00_scenes.ipynb #77146842
+# %% ../nbs/00_scenes.ipynb #1b83ef34
 def entropy_floor(noise):
     "Bits per dimension no model can beat on average: `log2(noise * sqrt(2 pi e))`, the entropy of the sensor noise (0 if negative)."
     return max(0., math.log2(noise * math.sqrt(2 * math.pi * math.e))) if noise else 0.
 
-# %% ../nbs/00_scenes.ipynb #fc5aefe9
+# %% ../nbs/00_scenes.ipynb #8c043ef0
 def hide_object(scenes, margin=3):
     "Hide the last object of each picture, its box grown by `margin` pixels: `given` bool (N, 3, size, size), and the N hidden objects."
     given = torch.ones(scenes.images.shape, dtype=torch.bool, device=scenes.images.device)
@@ -205,12 +205,12 @@ def hide_object(scenes, margin=3):
         one[:, max(0, top - margin):bottom + margin, max(0, left - margin):right + margin] = False
     return given, hidden
 
-# %% ../nbs/00_scenes.ipynb #8c043ef0
+# %% ../nbs/00_scenes.ipynb #a9d55828
 def _segment(images, given):
     "The majority colour among the vivid hidden pixels of each picture, index (N,) or -1 if there is none, and where it is, (N, H, W)."
     values = images.float()
     palette = torch.tensor(list(PALETTE.values()), device=images.device).float()
-    nearest = torch.stack([(values - c[:, None, None]).square().sum(1) for c in palette]).argmin(0)
+    nearest = torch.stack([(values - c[:, None, None]).square().sum(1) for c in palette]).min(0).indices
     counts_as = (values.amax(1) - values.amin(1) > 60) & ~given.all(1)
     votes = torch.stack([((nearest == k) & counts_as).sum((1, 2)) for k in range(len(palette))])
     most, colour = votes.max(0)
@@ -224,7 +224,7 @@ def obedience(images, given, objects):
     "Is what fills each hole of the colour its caption asks for? `objects`: the N hidden ones, from `hide_object`. Bool (N,)."
     return torch.tensor([guess == thing.colour for guess, thing in zip(guess_colour(images, given), objects)], dtype=torch.bool)
 
-# %% ../nbs/00_scenes.ipynb #a9d55828
+# %% ../nbs/00_scenes.ipynb #92bf0132
 def guess_shape(images, given):
     "The shape that fills each hole, by overlap (intersection over union) with each shape drawn in the same bounding box: N names or None."
     colour, segment = _segment(images, given)

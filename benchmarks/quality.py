@@ -1,0 +1,113 @@
+"""How good are weights? Figures for their card, with the command, the seeds and the device that made them.
+
+    python benchmarks/quality.py scenes
+    python benchmarks/quality.py photos --data coco-tiles.tar.bz2 flickr8k-inpainting.tar.bz2
+
+Writes figures.json beside the weights. Scenes: bits/dim of unseen scenes, and 200 scenes with an object fully hidden, filled
+with the true caption and with another scene's. Photographs: bits/dim of the archives' validation pictures."""
+import argparse, json, math, platform, shlex, sys
+from pathlib import Path
+import torch
+from tqdm import tqdm
+from my3yearold.data import course_archive
+from my3yearold.gibbs import gibbs
+from my3yearold.inpaint import weights_folder
+from my3yearold.losses import bits, cross_entropy
+from my3yearold.masks import centre, orderless, subset
+from my3yearold.model import load_model
+from my3yearold.scenes import entropy_floor, guess_shape, hide_object, obedience, scenes
+
+
+def mean_and_error(x): # (N,) -> mean and standard error
+    return dict(mean=round(x.mean().item(), 4), standard_error=round((x.std() / math.sqrt(len(x))).item(), 4), pictures=len(x))
+
+
+@torch.no_grad()
+def bits_per_dim(model, vocabulary, data, region=None, captions=True, seed=0, scored=2048): # -> (N,)
+    "Per picture, one unbiased draw of the order-agnostic bits/dim: a uniform number given, `scored` of the hidden variables."
+    generator, found = torch.Generator().manual_seed(seed), []
+    for index in tqdm(torch.arange(len(data.images)).split(16), desc="bits/dim", leave=False):
+        images = torch.as_tensor(data.images[index[0]:index[-1] + 1])
+        ids, lengths = vocabulary.encode([(data.captions[i] or [""])[0] if captions else "" for i in index.tolist()])
+        given = orderless(len(index), images.shape[-1], generator, region)
+        where = subset(~given, scored, generator)
+        per_scored = cross_entropy(model(images, given, ids, lengths, where), images[where])
+        sums = torch.zeros(len(index)).index_add(0, where.nonzero()[:, 0], per_scored)
+        found.append(sums / where.flatten(1).sum(1))
+    return bits(torch.cat(found))
+
+
+@torch.no_grad()
+def fill(model, vocabulary, images, given, captions, steps, seed): # -> (N, 3, H, W)
+    "Gibbs with independent blocks under Yao's schedule; a generator per picture, so the batch does not matter."
+    filled = []
+    for index in tqdm(torch.arange(len(images)).split(20), desc="filling", leave=False):
+        predict = model.bind(*vocabulary.encode([captions[i] for i in index.tolist()]))
+        generators = [torch.Generator().manual_seed(seed + i) for i in index.tolist()]
+        for state in gibbs(predict, images[index], given[index], num_steps=steps, generator=generators): pass
+        filled.append(state.images)
+    return torch.cat(filled)
+
+
+def neighbour_differences(images, given): # -> mean absolute difference of neighbours that are both hidden
+    x, hidden, total, count = images.float(), ~given, 0.0, 0
+    for a, b in (((..., slice(1, None)), (..., slice(None, -1))), ((..., slice(1, None), slice(None)), (..., slice(None, -1), slice(None)))):
+        both = hidden[a] & hidden[b]
+        total, count = total + (x[a] - x[b]).abs()[both].sum().item(), count + both.sum().item()
+    return total / count
+
+
+def extremes(images, given): # -> share of hidden values <= 2 or >= 253
+    values = images[~given]
+    return ((values <= 2) | (values >= 253)).float().mean().item()
+
+
+def measure_scenes(model, vocabulary, n, steps, seed):
+    unseen = scenes(256, seed=1001)
+    figures = dict(floor=round(entropy_floor(3.0), 4),
+                   whole=mean_and_error(bits_per_dim(model, vocabulary, unseen)),
+                   whole_without_captions=mean_and_error(bits_per_dim(model, vocabulary, unseen, captions=False)),
+                   centre=mean_and_error(bits_per_dim(model, vocabulary, unseen, region=~centre(1, 64)[0])))
+    drawn = scenes(n, seed=1002)
+    given, objects = hide_object(drawn)
+    captions = [c[0] for c in drawn.captions]
+    right = fill(model, vocabulary, drawn.images, given, captions, steps, seed)
+    other = fill(model, vocabulary, drawn.images, given, captions[1:] + captions[:1], steps, seed)
+    shapes = lambda images: sum(guess == thing.shape for guess, thing in zip(guess_shape(images, given), objects)) / n
+    for name, images in (("true_caption", right), ("another_caption", other), ("truth", drawn.images)):
+        figures[name] = dict(colour=round(obedience(images, given, objects).float().mean().item(), 4), shape=round(shapes(images), 4),
+                             roughness=round(neighbour_differences(images, given) / neighbour_differences(drawn.images, given), 4),
+                             extremes=round(extremes(images, given), 5))
+    return figures | dict(hidden_objects=n, steps=steps, temperature=1.0)
+
+
+def measure_photographs(model, vocabulary, archives):
+    figures = {}
+    for path in archives:
+        data = course_archive(path, "valid")
+        name = Path(path).name.split(".")[0]
+        figures[name] = dict(whole=mean_and_error(bits_per_dim(model, vocabulary, data)),
+                             centre=mean_and_error(bits_per_dim(model, vocabulary, data, region=~centre(1, 64)[0])))
+        if any(data.captions):
+            figures[name]["centre_without_captions"] = mean_and_error(bits_per_dim(model, vocabulary, data, ~centre(1, 64)[0], captions=False))
+    return figures
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("weights")
+    parser.add_argument("--data", nargs="*", default=[], help="archives of photographs; none: scenes")
+    parser.add_argument("--scenes", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--seed", type=int, default=0)
+    args = parser.parse_args()
+    folder = weights_folder(args.weights)
+    model, vocabulary, _ = load_model(folder)
+    figures = measure_photographs(model, vocabulary, args.data) if args.data else measure_scenes(model, vocabulary, args.scenes, args.steps, args.seed)
+    command = ["python", "benchmarks/quality.py", args.weights, *(["--data", *(Path(p).name for p in args.data)] if args.data else [])]
+    figures |= dict(command=shlex.join(command), seed=args.seed, device="cpu", machine=platform.machine(), torch=torch.__version__)
+    (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
+    print(json.dumps(figures, indent=1))
+
+
+if __name__ == "__main__": main()

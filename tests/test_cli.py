@@ -1,0 +1,317 @@
+"""The command line: exit status, one sentence per fault, results that are whole or not there, a page whose links work."""
+import json
+import os
+import re
+import subprocess
+import sys
+from urllib.parse import unquote
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from my3yearold import __version__, cli
+from my3yearold.captions import Vocabulary
+from my3yearold.cli import main
+from my3yearold.model import OrderlessNADE, save_model
+
+SIZE = 16
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory):
+    "A folder of untrained weights that are quick to run."
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(0)
+    vocabulary = Vocabulary.build([["a red cat ."]] * 5)
+    save_model(folder, OrderlessNADE(len(vocabulary), SIZE, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary, {})
+    return folder
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    "A folder with two pictures and a caption beside one of them."
+    folder = tmp_path / "my pictures"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for name in ("cat", "dog & bone"): Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    (folder / "cat.txt").write_text("a red cat\na cat again\n")
+    return folder
+
+
+@pytest.fixture
+def run(weights, tmp_path, monkeypatch, capsys):
+    "run(*arguments) -> exit status, sentences on standard error, standard output; writes into tmp_path / 'filled'."
+    monkeypatch.chdir(tmp_path)
+    def run(*arguments, weights=weights):
+        status = main(["inpaint", *arguments, "--weights", weights, "--steps", 2, "--samples", 2])
+        spoken = capsys.readouterr()
+        return status, re.findall(r"my3yearold: [^\r\n]*", spoken.err), spoken.out
+    return run
+
+
+def snapshot(folder): return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()} if folder.exists() else {}
+
+
+def settings(out, name): return json.loads((out / name / "settings.json").read_text())
+
+
+# --- what is written
+
+def test_a_folder_of_pictures(run, pictures, tmp_path):
+    status, said, printed = run(pictures)
+    out = tmp_path / "filled"
+    assert (status, said) == (0, [])
+    assert "2 of 2 pictures filled" in printed and "index.html" in printed
+    for name, caption in [("cat", "a red cat"), ("dog & bone", "")]:
+        assert {p.name for p in (out / name).iterdir()} == {"original.png", "hole.png", "filled-1.png", "filled-2.png", "chain.gif", "settings.json"}
+        original, hole, *filled = (np.array(Image.open(out / name / f"{f}.png")) for f in ("original", "hole", "filled-1", "filled-2"))
+        known = np.ones((20, 30), dtype=bool)
+        known[5:15, 7:22] = False
+        assert (original == np.array(Image.open(pictures / f"{name}.png"))).all()
+        for picture in (hole, *filled): assert (picture[known] == original[known]).all() and (picture[~known] != original[~known]).any()
+        assert settings(out, name)["caption"] == caption
+        assert settings(out, name)["seeds"] == [0, 1]
+    assert not [p for p in out.iterdir() if p.name.startswith(".")]
+
+
+def test_the_animation_arrives_and_holds(run, pictures, tmp_path):
+    run(pictures / "cat.png")
+    with Image.open(tmp_path / "filled" / "cat" / "chain.gif") as chain:
+        durations = []
+        for k in range(chain.n_frames):
+            chain.seek(k)
+            durations.append(chain.info["duration"])
+    assert len(durations) == 3                                     # the hole and two steps
+    assert durations[-1] >= 1000 > 10 * durations[0] / 2
+
+
+def test_every_link_of_the_page_leads_to_a_file_beside_it(run, pictures, tmp_path):
+    run(pictures)
+    out = tmp_path / "filled"
+    page = (out / "index.html").read_text(encoding="utf-8")
+    links = re.findall(r'(?:src|href)="([^"]*)"', page)
+    assert len(links) == 20 and all((out / unquote(link)).is_file() for link in links)
+    assert "://" not in page and "dog &amp; bone" in page and "a red cat" in page
+
+
+def test_captions_are_escaped_on_the_page(run, pictures, tmp_path):
+    run(pictures / "cat.png", "--caption", "a <b>red</b> & cat")
+    assert "a &lt;b&gt;red&lt;/b&gt; &amp; cat" in (tmp_path / "filled" / "index.html").read_text()
+
+
+def test_same_seed_same_bytes(run, pictures, tmp_path):
+    out = tmp_path / "filled"
+    run(pictures)
+    first = snapshot(out)
+    run(pictures)
+    assert snapshot(out) == first
+    run(pictures, "--seed", 5)
+    assert snapshot(out) != first
+
+
+def test_where_captions_come_from(run, pictures, tmp_path):
+    out = tmp_path / "filled"
+    listed = tmp_path / "captions.json"
+    listed.write_text(json.dumps({"cat.png": ["a cat", "a red"], "other": "a"}))
+    run(pictures, "--captions", listed)
+    assert (settings(out, "cat")["caption"], settings(out, "dog & bone")["caption"]) == ("a cat", "")
+    run(pictures, "--captions", listed, "--caption", "red")
+    assert (settings(out, "cat")["caption"], settings(out, "dog & bone")["caption"]) == ("red", "red")
+
+
+def test_mask_polarity(run, pictures, tmp_path):
+    mask = np.zeros((20, 30), dtype=np.uint8)
+    mask[2:6, 3:9] = 255                                           # white = fill
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    run(pictures / "cat.png", "--mask", tmp_path / "mask.png")
+    filled, original = (np.array(Image.open(tmp_path / "filled" / "cat" / f"{f}.png")) for f in ("filled-1", "original"))
+    assert (filled[mask == 0] == original[mask == 0]).all() and (filled[mask == 255] != original[mask == 255]).any()
+
+
+def test_pictures_of_one_name_get_numbers(run, pictures, tmp_path):
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "more" / "cat.png")
+    Image.new("RGB", (8, 8)).save(tmp_path / "more" / "cat.jpg")
+    assert run(pictures / "cat.png", tmp_path / "more")[0] == 0
+    assert {p.name for p in (tmp_path / "filled").iterdir()} == {"cat", "cat-2", "cat-3", "index.html"}
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (16, 16), (300, 2)])
+def test_pictures_of_any_size(run, tmp_path, size):
+    Image.new("RGB", size, "red").save(tmp_path / "thin.png")
+    assert run(tmp_path / "thin.png")[:2] == (0, [])
+
+
+# --- faults
+
+def faults(pictures, tmp_path):
+    (tmp_path / "text.jpg").write_text("I am not a picture")
+    whole = (pictures / "cat.png").read_bytes()
+    (tmp_path / "cut.png").write_bytes(whole[:len(whole) // 2])
+    Image.new("L", (30, 20)).save(tmp_path / "black.png")
+    Image.new("L", (9, 9), 255).save(tmp_path / "small.png")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "captions.json").write_text("{")
+    cat = pictures / "cat.png"
+    return {
+        "no picture": (["nowhere.png"], "there is no picture or folder nowhere.png"),
+        "no picture in the folder": ([tmp_path / "empty"], "there is no picture in the folder"),
+        "text called jpg": ([tmp_path / "text.jpg"], "text.jpg is not a picture"),
+        "truncated picture": ([tmp_path / "cut.png"], "cut.png cannot be decoded"),
+        "nothing to fill": ([cat, "--mask", tmp_path / "black.png"], "there is nothing to fill"),
+        "mask of another size": ([cat, "--mask", tmp_path / "small.png"], "the mask is 9x9 and the picture 30x20"),
+        "no mask": ([cat, "--mask", "nomask.png"], "there is no picture nomask.png"),
+        "mask without a picture": (["--mask", tmp_path / "small.png"], "name the picture too"),
+        "no captions": ([cat, "--captions", "nocaptions.json"], "nocaptions.json"),
+        "captions that are not JSON": ([cat, "--captions", tmp_path / "captions.json"], "not valid JSON"),
+        "strategy": ([cat, "--strategy", "magic"], "unknown strategy 'magic'; there are gibbs, ancestral, one-shot"),
+        "temperature": ([cat, "--temperature", "-1"], "temperature -1.0"),
+        "results are a file": ([cat, "--out", tmp_path / "text.jpg"], "is a file; name a folder"),
+    }
+
+
+@pytest.mark.parametrize("fault", ["no picture", "no picture in the folder", "text called jpg", "truncated picture", "nothing to fill", "mask of another size",
+                                   "no mask", "mask without a picture", "no captions", "captions that are not JSON", "strategy", "temperature", "results are a file"])
+def test_faults_are_one_sentence_and_leave_nothing(run, pictures, tmp_path, fault):
+    arguments, sentence = faults(pictures, tmp_path)[fault]
+    before = snapshot(tmp_path)
+    status, said, printed = run(*arguments)
+    assert status == 2 and len(said) == 1 and sentence in said[0]
+    assert not printed and "Traceback" not in said[0]
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("damage", ["missing folder", "empty folder", "cut weights", "no vocabulary"])
+def test_weights_that_cannot_be_used(run, weights, pictures, tmp_path, damage):
+    broken = tmp_path / "broken"
+    if damage != "missing folder":
+        broken.mkdir()
+        for file in weights.iterdir() if damage != "empty folder" else (): (broken / file.name).write_bytes(file.read_bytes())
+        if damage == "cut weights": (broken / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes()[:1000])
+        if damage == "no vocabulary": (broken / "vocabulary.json").unlink()
+    status, said, _ = run(pictures, weights=broken)
+    assert status == 2 and len(said) == 1
+    assert not (tmp_path / "filled").exists()
+
+
+def test_one_bad_picture_among_good_ones(run, pictures, tmp_path):
+    (pictures / "broken.jpg").write_text("I am not a picture")
+    status, said, printed = run(pictures)
+    assert status == 2 and len(said) == 1 and "broken" in said[0] and "2 of 3 pictures filled" in printed
+    assert {p.name for p in (tmp_path / "filled").iterdir()} == {"cat", "dog & bone", "index.html"}
+
+
+def test_a_caption_of_unknown_words_is_a_warning(run, pictures):
+    status, said, _ = run(pictures / "cat.png", "--caption", "xyzzy plugh.")
+    assert status == 0 and len(said) == 1
+    assert said[0].startswith("my3yearold: warning:") and "xyzzy, plugh" in said[0]
+
+
+@pytest.mark.parametrize("error", [ValueError("the disk is on fire"), OSError(28, "No space left on device", "chain.gif"), KeyboardInterrupt()])
+def test_what_breaks_half_way_leaves_the_old_results(run, pictures, tmp_path, monkeypatch, error):
+    run(pictures / "cat.png")
+    before = snapshot(tmp_path)
+    def fail(*arguments, **options): raise error
+    monkeypatch.setattr("my3yearold.show.animate", fail)           # after the first files of the result are written
+    status, said, _ = run(pictures / "cat.png", "--seed", 9)
+    assert status == (130 if isinstance(error, KeyboardInterrupt) else 2) and len(said) == 1
+    assert snapshot(tmp_path) == before
+    assert sorted(p.name for p in (tmp_path / "filled").iterdir()) == ["cat", "index.html"]
+
+
+def test_strangers_folders_are_not_replaced(run, pictures, tmp_path):
+    (tmp_path / "filled" / "cat").mkdir(parents=True)
+    (tmp_path / "filled" / "cat" / "thesis.txt").write_text("three years of work")
+    status, said, _ = run(pictures / "cat.png")
+    assert status == 2 and "in the way" in said[0]
+    assert (tmp_path / "filled" / "cat" / "thesis.txt").read_text() == "three years of work"
+
+
+def test_interrupt_between_steps(run, pictures, tmp_path, monkeypatch):
+    def fail(*arguments): raise KeyboardInterrupt
+    monkeypatch.setattr(cli, "fill_one", fail)
+    assert run(pictures)[:2] == (130, ["my3yearold: stopped"])
+    assert not (tmp_path / "filled").exists()
+
+
+# --- the default input, the other commands, the program itself
+
+def test_default_input(run, tmp_path):
+    pytest.importorskip("skimage")
+    status, said, _ = run("--strategy", "one-shot")
+    assert status == 0 and said == []
+    names = {p.name for p in (tmp_path / "filled").iterdir() if p.is_dir()}
+    assert {f"scene-{i}" for i in range(1, 5)} < names and "chelsea" in names
+
+
+def test_default_input_without_scikit_image(run, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "skimage", None)
+    status, said, _ = run("--strategy", "one-shot")
+    assert status == 0 and len(said) == 1 and "my3yearold[samples]" in said[0]
+    assert {p.name for p in (tmp_path / "filled").iterdir() if p.is_dir()} == {f"scene-{i}" for i in range(1, 5)}
+
+
+def program(*arguments, **options):
+    return subprocess.run([sys.executable, "-c", "import sys; from my3yearold.cli import main; sys.exit(main())", *map(str, arguments)],
+                          capture_output=True, text=True, timeout=300, **options)
+
+
+def test_version_and_help_without_torch(root):
+    "Answers come before torch is imported."
+    blocked = "import sys; sys.modules['torch'] = None; from my3yearold.cli import main; sys.exit(main())"
+    for flag, words in [("--version", f"my3yearold {__version__}"), ("--help", "example: my3yearold inpaint")]:
+        done = subprocess.run([sys.executable, "-c", blocked, flag], capture_output=True, text=True, cwd=root)
+        assert done.returncode == 0 and words in done.stdout
+
+
+def test_the_program_exits_with_the_status(weights, pictures, tmp_path):
+    failed = program("inpaint", "nowhere.png", cwd=tmp_path)
+    assert (failed.returncode, failed.stderr) == (2, "my3yearold: there is no picture or folder nowhere.png\n")
+    good = program("inpaint", pictures / "cat.png", "--weights", weights, "--steps", 1, "--samples", 1, cwd=tmp_path)
+    assert good.returncode == 0 and "step" in good.stderr and (tmp_path / "filled" / "cat" / "filled-1.png").is_file()
+
+
+@pytest.mark.parametrize("arguments, words", [([], "arguments are required"), (["paint"], "invalid choice"), (["inpaint", "--steps", "many"], "invalid int value"),
+                                              (["inpaint", "--nonsense"], "unrecognized arguments"), (["train", "--batch-size", "x"], "invalid int value")])
+def test_errors_in_flags_are_one_line(arguments, words, capsys):
+    with pytest.raises(SystemExit) as stopped: main(arguments)
+    spoken = capsys.readouterr().err
+    assert stopped.value.code == 2 and spoken.startswith("my3yearold: ") and spoken.count("\n") == 1 and words in spoken
+
+
+def test_train_flags_reach_the_configuration(monkeypatch, tmp_path, capsys):
+    from my3yearold import training
+    calls = []
+    monkeypatch.setattr(training, "train", lambda config, resume=False: calls.append((config, resume)) or tmp_path)
+    assert main(["train", "--data", "scenes", "pictures", "--run", "runs/x", "--max-minutes", "1.5", "--widths", "8", "16", "--seed", "7"]) == 0
+    expected = training.TrainConfig(data="scenes,pictures", run="runs/x", max_minutes=1.5, widths=(8, 16), seed=7)
+    assert calls == [(expected, False)]
+
+    import dataclasses
+    (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(expected)))
+    assert main(["train", "--resume", tmp_path]) == 0
+    assert calls[1] == (dataclasses.replace(expected, run=str(tmp_path)), True)
+    assert main(["train", "--resume", tmp_path / "nowhere"]) == 2
+    assert "is no run folder" in capsys.readouterr().err
+
+
+def test_train_help_names_every_field(capsys):
+    import dataclasses
+    from my3yearold.training import TrainConfig
+    with pytest.raises(SystemExit) as stopped: main(["train", "--help"])
+    shown = capsys.readouterr().out
+    assert stopped.value.code == 0 and all(f"--{field.name.replace('_', '-')}" in shown for field in dataclasses.fields(TrainConfig))
+
+
+def test_data_says_what_is_there(pictures, capsys):
+    for i in range(20): Image.new("RGB", (8, 8)).save(pictures / f"more-{i:02}.png")
+    assert main(["data", pictures]) == 0
+    assert re.search(r"\d+ pictures in the split train, 1 of them with captions, 2 captions", capsys.readouterr().out)
+    assert main(["data", pictures / "nowhere"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
+    truncated = pictures / "inpainting.tar.bz2"
+    truncated.write_bytes(b"BZh91AY&SY" + bytes(range(200)))
+    assert main(["data", truncated]) == 2
+    assert "my3yearold: " in capsys.readouterr().err
