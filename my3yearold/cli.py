@@ -208,23 +208,22 @@ def add_train(parser):
     "One flag per field of TrainConfig."
     from my3yearold.training import TrainConfig
     comments = dict(re.findall(r"^    (\w+):.*?# (.*)$", inspect.getsource(TrainConfig), re.M))
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, under the configuration written there")
+    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, under the configuration written there; flags given beside it replace parts of it")
     for field in dataclasses.fields(TrainConfig):
         several = typing.get_origin(field.type) is tuple or field.name == "data"
-        parser.add_argument(f"--{field.name.replace('_', '-')}", default=field.default, nargs="+" if several else None,
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, nargs="+" if several else None,
                             type=typing.get_args(field.type)[0] if typing.get_args(field.type) else field.type,
                             help=f"{comments.get(field.name, '').replace('%', '%%')} [{field.default}]")
 
 def train(args): # -> exit status
     "`my3yearold train`"
     from my3yearold.training import TrainConfig, train
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig) if hasattr(args, field.name)}
+    if "data" in values: values["data"] = ",".join(values["data"])
     if args.resume:
         path = Path(args.resume) / "config.json"
         if not path.is_file(): raise FileNotFoundError(f"{args.resume} is no run folder to go on with: it has no config.json")
-        values = json.loads(path.read_text()) | dict(run=args.resume)
-    else:
-        values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig)}
-        if isinstance(values["data"], list): values["data"] = ",".join(values["data"])
+        values = json.loads(path.read_text()) | values | dict(run=args.resume)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     folder = train(TrainConfig(**values), resume=bool(args.resume))
     print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {folder}")

@@ -293,6 +293,8 @@ def test_train_flags_reach_the_configuration(monkeypatch, tmp_path, capsys):
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(expected)))
     assert main(["train", "--resume", tmp_path]) == 0
     assert calls[1] == (dataclasses.replace(expected, run=str(tmp_path)), True)
+    assert main(["train", "--resume", tmp_path, "--max-minutes", "9"]) == 0
+    assert calls[2] == (dataclasses.replace(expected, run=str(tmp_path), max_minutes=9.0), True)
     assert main(["train", "--resume", tmp_path / "nowhere"]) == 2
     assert "is no run folder" in capsys.readouterr().err
 
