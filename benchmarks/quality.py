@@ -104,7 +104,8 @@ def main():
     folder = weights_folder(args.weights)
     model, vocabulary, _ = load_model(folder)
     figures = measure_photographs(model, vocabulary, args.data) if args.data else measure_scenes(model, vocabulary, args.scenes, args.steps, args.seed)
-    command = ["python", "benchmarks/quality.py", args.weights, *(["--data", *(Path(p).name for p in args.data)] if args.data else [])]
+    choices = ["--data", *(Path(p).name for p in args.data)] if args.data else ["--scenes", str(args.scenes), "--steps", str(args.steps)]
+    command = ["python", "benchmarks/quality.py", args.weights, *choices]
     figures |= dict(command=shlex.join(command), seed=args.seed, device="cpu", machine=platform.machine(), torch=torch.__version__)
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
