@@ -54,5 +54,4 @@ class Vocabulary:
 
     @classmethod
     def from_json(cls, text): # str -> Vocabulary
-        saved = json.loads(text)
-        return cls(saved["words"], saved["level"])
+        return cls(**json.loads(text))

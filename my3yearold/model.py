@@ -97,18 +97,13 @@ class Head(nn.Module):
 # %% ../nbs/07_model.ipynb #e3e3633c
 class OrderlessNADE(nn.Module):
     """p(hidden variable | given variables, caption) for all hidden variables at once (Uria, Murray and Larochelle, 1310.1757).
-
     A hidden variable's value cannot reach any output: the door and the guess hold zeros in its place."""
     def __init__(
         self,
-        vocab_size, # words, with padding and unknown
-        size=64, # side of the pictures it is trained on
-        levels=256, # values a variable can take
-        trunk="multiscale",
-        widths=(32, 64, 96, 160), # channels at each resolution
-        blocks=(1, 1, 2, 2), # residual blocks at each resolution and direction
-        word_size=64, # width of a word's embedding
-        state_size=128, # width of the reader's states
+        vocab_size, size=64, # words, with padding and unknown; side of the pictures it is trained on
+        levels=256, trunk="multiscale", # values a variable can take; kind of convnet
+        widths=(32, 64, 96, 160), blocks=(1, 1, 2, 2), # channels, and residual blocks per direction, at each resolution
+        word_size=64, state_size=128, # width of a word's embedding, of the reader's states
     ):
         super().__init__()
         if trunk != "multiscale": raise ValueError(f"unknown trunk {trunk!r}; there is 'multiscale'")
@@ -122,21 +117,17 @@ class OrderlessNADE(nn.Module):
         self.norm = nn.GroupNorm(8, widths[0])
         self.head = Head(widths[0], levels)
         self.to(memory_format=torch.channels_last)
-
     def forward(self, images, given, ids, lengths, where=None):
         "(N,3,H,W) uint8, bool; (N,T), (N,) int64 -> logits (N,3,H,W,levels), or (K,levels) at the True entries of `where`, row-major."
         return self.predict(images, given, self.read(ids, lengths), lengths, where)
-
     def read(self, ids, lengths): # (N, T), (N,) -> states (N, T, S)
         return self.reader(self.words(ids), lengths)[0]
-
     def predict(self, images, given, states, lengths, where=None):
         guess = pull_push(images.float() * (2 / (self.head.levels - 1)) - 1, given)
         x = self.trunk(self.door(images, given) + self.guess(guess), states, lengths)
         everywhere = torch.ones_like(given) if where is None else where
         logits = self.head(F.silu(self.norm(x)), guess, everywhere)
         return logits.unflatten(0, given.shape) if where is None else logits
-
     def bind(self, ids, lengths): # -> predict(images, given, where) -> (K, levels)
         "Read the captions once; the result is what samplers take."
         states = self.read(ids, lengths)
