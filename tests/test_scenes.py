@@ -112,7 +112,7 @@ def test_vocabulary_is_small_and_lasting(many):
     assert 40 < len(vocabulary) < 70 and later <= vocabulary
 
 
-@pytest.mark.parametrize('size', [16, 33, 64])
+@pytest.mark.parametrize('size', [16, 33, 64, 128])
 def test_objects_lie_inside_the_picture_and_apart(size):
     for objects in scenes(100, size=size, seed=2).objects:
         for top, left, bottom, right in (o.box for o in objects):
