@@ -211,8 +211,9 @@ def add_train(parser):
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, under the configuration written there; flags given beside it replace parts of it")
     for field in dataclasses.fields(TrainConfig):
         several = typing.get_origin(field.type) is tuple or field.name == "data"
-        parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, nargs="+" if several else None,
-                            type=typing.get_args(field.type)[0] if typing.get_args(field.type) else field.type,
+        how = dict(action=argparse.BooleanOptionalAction) if field.type is bool else dict(
+            nargs="+" if several else None, type=typing.get_args(field.type)[0] if typing.get_args(field.type) else field.type)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **how,
                             help=f"{comments.get(field.name, '').replace('%', '%%')} [{field.default}]")
 
 def train(args): # -> exit status
@@ -281,8 +282,8 @@ def main(argv=None): # -> exit status
         if argv[:1] == [name]: add_flags(command)
     args = parser.parse_args(argv)
     try: return COMMANDS[args.command][1](args)
-    except KeyboardInterrupt:
-        say("stopped")
+    except KeyboardInterrupt as interrupt:
+        say(str(interrupt) or "stopped")
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         say(sentence(error))

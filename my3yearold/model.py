@@ -15,7 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from .captions import Vocabulary
 from .qrnn import QRNN
-from .trunks import MultiScale
+from .trunks import make_trunk
 
 # %% ../nbs/07_model.ipynb #de7e8007
 def smooth_features(levels, octaves=6): # (levels, 1 + 2 * octaves)
@@ -26,12 +26,17 @@ def smooth_features(levels, octaves=6): # (levels, 1 + 2 * octaves)
 
 class Door(nn.Module):
     "Masked one-hot and mask in, features out: a 1x1 convolution of both, computed as a sum of table rows."
-    def __init__(self, channels, levels=256):
+    def __init__(
+        self,
+        channels, levels=256,
+        embedding="smooth", # "free": a row of its own for every level and nothing else
+    ):
         super().__init__()
-        self.levels = levels
-        self.register_buffer("basis", smooth_features(levels), persistent=False)
+        if embedding not in ("smooth", "free"): raise ValueError(f"unknown embedding {embedding!r}; there are 'smooth' and 'free'")
+        self.levels, features = levels, smooth_features(levels)
+        self.register_buffer("basis", features if embedding == "smooth" else features[:, :0], persistent=False)
         self.smooth = nn.Parameter(torch.randn(3, self.basis.shape[1], channels) * 0.3)
-        self.free = nn.Parameter(torch.randn(3, levels, channels) * 0.02)
+        self.free = nn.Parameter(torch.randn(3, levels, channels) * (0.02 if embedding == "smooth" else 0.3))
         self.mask = nn.Parameter(torch.randn(3, channels) * 0.3)
         self.bias = nn.Parameter(torch.zeros(channels))
 
@@ -62,37 +67,54 @@ def _pull(total, w, trust): # sums of given values and their weights -> a guess 
 # %% ../nbs/07_model.ipynb #a85d50fa
 def bumps(levels, count=40): # (levels, count)
     "Gaussian bumps spread over the levels, one spacing wide: a smooth basis for functions of the level."
+    count = min(count, levels)
     centres = torch.linspace(0, levels - 1, count)
-    width = (levels - 1) / (count - 1)
+    width = (levels - 1) / max(1, count - 1)
     return torch.exp(-0.5 * ((torch.arange(levels)[:, None] - centres) / width) ** 2)
 
 class Head(nn.Module):
     "Features to one free categorical over the levels per variable, evaluated only where asked."
-    def __init__(self, channels, levels=256):
+    def __init__(
+        self,
+        channels, levels=256,
+        head="smooth", # "free": the linear map to the levels and nothing else
+    ):
         super().__init__()
-        self.levels = levels
+        if head not in ("smooth", "free"): raise ValueError(f"unknown head {head!r}; there are 'smooth' and 'free'")
+        self.levels, self.smooth = levels, head == "smooth"
         self.register_buffer("values", torch.linspace(-1, 1, levels), persistent=False)
-        self.register_buffer("basis", bumps(levels), persistent=False)
+        self.register_buffer("basis", bumps(levels) if self.smooth else torch.zeros(levels, 0), persistent=False)
         self.coefficients = nn.Parameter(torch.randn(3, self.basis.shape[1], channels) * 0.02)   # a, of the bumps
         self.free = nn.Parameter(torch.randn(3, levels, channels) * 0.002)                       # w: no assumption about the levels
         self.bias = nn.Parameter(torch.zeros(3, levels))
-        self.peak = nn.Parameter(torch.zeros(3, 2, channels))                                    # offset delta and log precision rho
-        self.peak_bias = nn.Parameter(torch.tensor([[0.0, 2.0]]).repeat(3, 1))
+        if self.smooth:
+            self.peak = nn.Parameter(torch.zeros(3, 2, channels))                                # offset delta and log precision rho
+            self.peak_bias = nn.Parameter(torch.tensor([[0.0, 2.0]]).repeat(3, 1))
 
     def rows(self, h, guess, channel): # (K, C), (K,), int -> (K, levels)
         weight = self.basis @ self.coefficients[channel] + self.free[channel]                    # (levels, C)
+        if not self.smooth: return F.linear(h, weight, self.bias[channel])
         offset, log_precision = F.linear(h, self.peak[channel], self.peak_bias[channel]).unbind(-1)
         precision = log_precision.clamp(max=11).exp()          # at most: a peak about one level wide
         distance = self.values - (guess + offset)[:, None]
         return torch.addcmul(F.linear(h, weight, self.bias[channel]), distance.square(), precision[:, None], value=-0.5)
 
-    def forward(self, features, guess, where): # (N, C, H, W), (N, 3, H, W), bool (N, 3, H, W) -> (K, levels)
+    def forward(self, features, guess, where):
+        """Features (N, C, H, W), guess (N, 3, H, W) -> logits (K, levels) at the True entries of `where`, bool (N, 3, H, W), in row-major order;
+        or (N, 3, k, levels) where `where` names pixels, int64 (N, 3, k) in 0..H*W-1: the form of training, whose shapes never change."""
+        if where.dtype != torch.bool: return self.at(features, guess, where)
         n, channel, y, x = where.nonzero(as_tuple=True)                                          # row-major order
         pixels = features.permute(0, 2, 3, 1)                                                    # (N, H, W, C)
         by_channel = [(channel == c).nonzero(as_tuple=True)[0] for c in range(3)]
         rows = [self.rows(pixels[n[k], y[k], x[k]].float(), guess[n[k], c, y[k], x[k]].float(), c)
                 for c, k in enumerate(by_channel)]
         return torch.cat(rows)[torch.cat(by_channel).argsort()]
+
+    def at(self, features, guess, index): # (N, C, H, W), (N, 3, H, W), int64 (N, 3, k) -> (N, 3, k, levels)
+        pixels, guess = features.permute(0, 2, 3, 1).flatten(1, 2), guess.flatten(2).gather(2, index)
+        picture = torch.arange(len(index), device=index.device)[:, None]
+        rows = [self.rows(pixels[picture, index[:, c]].flatten(0, 1).float(), guess[:, c].flatten().float(), c) for c in range(3)]
+        return torch.stack([r.unflatten(0, (len(index), -1)) for r in rows], 1)
 
 # %% ../nbs/07_model.ipynb #e3e3633c
 class OrderlessNADE(nn.Module):
@@ -104,21 +126,28 @@ class OrderlessNADE(nn.Module):
         levels=256, trunk="multiscale", # values a variable can take; kind of convnet
         widths=(32, 64, 96, 160), blocks=(1, 1, 2, 2), # channels, and residual blocks per direction, at each resolution
         word_size=64, state_size=128, # width of a word's embedding, of the reader's states
+        channels=64, layers=8, filter_width=3, # of the trunks at full resolution
+        merger="attention", merge_at=None, fold=1, # see `make_trunk`
+        embedding="smooth", head="smooth", # what is known of the order of the levels, see Door and Head
+        reader=None, # further settings of the QRNN, a dict
     ):
         super().__init__()
-        if trunk != "multiscale": raise ValueError(f"unknown trunk {trunk!r}; there is 'multiscale'")
-        self.config = dict(vocab_size=vocab_size, size=size, levels=levels, trunk=trunk, widths=list(widths),
-                           blocks=list(blocks), word_size=word_size, state_size=state_size)
+        if not 2 <= levels <= 256: raise ValueError(f"{levels} levels do not fit a uint8 picture; use 2 to 256")
+        self.config = dict(vocab_size=vocab_size, size=size, levels=levels, trunk=trunk, widths=list(widths), blocks=list(blocks),
+                           word_size=word_size, state_size=state_size, channels=channels, layers=layers, filter_width=filter_width,
+                           merger=merger, merge_at=merge_at if merge_at is None else list(merge_at), fold=fold, embedding=embedding, head=head, reader=reader or {})
         self.words = nn.Embedding(vocab_size, word_size, padding_idx=0)
-        self.reader = QRNN(word_size, state_size)
-        self.door = Door(widths[0], levels)
-        self.guess = nn.Conv2d(3, widths[0], 1, bias=False)
-        self.trunk = MultiScale(state_size, widths, blocks)
-        self.norm = nn.GroupNorm(8, widths[0])
-        self.head = Head(widths[0], levels)
+        self.reader = QRNN(word_size, state_size, **self.config["reader"])
+        width = widths[0] if trunk == "multiscale" else channels
+        if width % 8: raise ValueError(f"{width} channels at full resolution cannot be normalised in 8 groups; use a multiple of 8")
+        self.door = Door(width, levels, embedding)
+        self.guess = nn.Conv2d(3, width, 1, bias=False)
+        self.trunk = make_trunk(trunk, state_size * self.reader.directions, channels, layers, filter_width, size, widths, blocks, merger, merge_at, fold)
+        self.norm = nn.GroupNorm(8, width)
+        self.head = Head(width, levels, head)
         self.to(memory_format=torch.channels_last)
     def forward(self, images, given, ids, lengths, where=None):
-        "(N,3,H,W) uint8, bool; (N,T), (N,) int64 -> logits (N,3,H,W,levels), or (K,levels) at the True entries of `where`, row-major."
+        "(N,3,H,W) uint8, bool; (N,T), (N,) int64 -> logits (N,3,H,W,levels), or (K,levels) at the True entries of `where`, row-major, or (N,3,k,levels) at its pixels."
         return self.predict(images, given, self.read(ids, lengths), lengths, where)
     def read(self, ids, lengths): # (N, T), (N,) -> states (N, T, S)
         return self.reader(self.words(ids), lengths)[0]

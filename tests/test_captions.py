@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given as forall, settings, strategies as st
 
-from my3yearold.captions import PADDING, UNKNOWN, Vocabulary, tokens
+from my3yearold.captions import PADDING, UNKNOWN, Vocabulary, join_captions, tokens
 
 sentences = st.text(alphabet=st.sampled_from("abCdÉß'-.!?,| \t\n"), max_size=25)
 anything = st.text(max_size=25)
@@ -90,3 +90,61 @@ def test_the_marker_of_the_unknown_is_no_way_to_name_it():
 def test_another_level_is_refused():
     for make in (lambda: Vocabulary.build([["a"]], level="syllable"), lambda: Vocabulary.from_json(json.dumps(dict(level="syllable", words=[])))):
         with pytest.raises(ValueError, match="'syllable'.*'word'"): make()
+
+
+# ---- characters ----
+
+@forall(captions=st.lists(sentences | anything, max_size=6))
+def test_known_characters_come_back(captions):
+    vocabulary = Vocabulary.build([captions], min_count=1, level="char")
+    ids, lengths = vocabulary.encode(captions)
+    assert vocabulary.decode(ids) == [" ".join(c.lower().split()) for c in captions]
+    assert lengths.tolist() == [len(" ".join(c.lower().split())) for c in captions] and not (ids == UNKNOWN).any()
+    again = Vocabulary.from_json(vocabulary.to_json())
+    assert again.level == "char" and torch.equal(again.encode(captions)[0], ids)
+
+
+def test_an_unknown_character_is_one_character():
+    vocabulary = Vocabulary.build([["abba"] * 5 + ["c"] * 4], level="char")
+    assert vocabulary.words[2:] == ["a", "b"] and vocabulary.unknown("cab c") == ["c", " "]
+    ids, lengths = vocabulary.encode(["abc"])
+    assert ids.tolist() == [[2, 3, UNKNOWN]] and lengths.tolist() == [3]
+    assert len(vocabulary.decode(ids)[0]) == 3                            # its sign is a single character ...
+    assert torch.equal(vocabulary.encode(vocabulary.decode(ids))[0], ids) # ... which is read as unknown again
+
+
+def test_level_is_kept_and_old_files_are_of_words(root):
+    words = Vocabulary.build([["a dog"] * 5])
+    assert json.loads(words.to_json())["level"] == "word" and Vocabulary.from_json(words.to_json()).level == "word"
+    assert Vocabulary.from_json('{"words": ["dog"]}').level == "word"
+    for file in sorted((root / "my3yearold/weights").glob("*/vocabulary.json")):
+        bundled = Vocabulary.from_json(file.read_text())
+        assert bundled.level == "word" and bundled.words[1] == "<UNK>" and bundled.decode(bundled.encode(["a red circle ."])[0])[0].startswith("a ")
+
+
+def test_a_share_of_the_text_is_known():
+    vocabulary = Vocabulary.build([["a a a b"]], min_count=2)
+    assert vocabulary.coverage([["a a a b"]]) == 0.75 and vocabulary.coverage([["b"], ["a c"]]) == pytest.approx(1 / 3)
+    assert vocabulary.coverage([]) == vocabulary.coverage([[], [""]]) == 1
+    assert Vocabulary.build([["ab"]], min_count=1, level="char").coverage([["abc "]]) == pytest.approx(2 / 3)
+
+
+# ---- joined ----
+
+@forall(captions=st.lists(sentences | anything, max_size=6))
+def test_joined_captions_can_be_told_apart_again(captions):
+    said = [c for c in (" ".join(c.replace("|", " ").split()) for c in captions) if c]
+    joined = join_captions(captions)
+    assert joined.split(" | ") == (said or [""])
+    assert tokens(joined).count("|") == tokens(joined, "char").count("|") == max(0, len(said) - 1)
+    assert [t for t in tokens(joined) if t != "|"] == [t for c in said for t in tokens(c)]
+
+
+def test_the_mark_is_a_token_of_its_own():
+    several = [["A dog.", "It runs."]] * 5
+    joined = [[join_captions(captions)] for captions in several]
+    for level in ("word", "char"):
+        vocabulary = Vocabulary.build(joined, level=level)
+        mark = vocabulary.index["|"]
+        assert (vocabulary.encode(joined[0])[0] == mark).sum() == 1
+        assert "|" not in Vocabulary.build(several, level=level).index    # unjoined captions do not teach it

@@ -1,13 +1,19 @@
 "Photographs: each source gives the same three things, each fault one sentence; nothing read is run, nothing is half-written."
 import bz2
 import csv
+import importlib.util
 import io
 import json
 import os
 import pickle
+import signal
 import subprocess
 import sys
 import tarfile
+import threading
+import time
+import warnings
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -17,8 +23,9 @@ from hypothesis import example, given as forall, settings, strategies as st
 from PIL import Image
 
 import my3yearold.data as data
-from my3yearold.data import (CAPTIONS_PICKLE, SAMPLES, coco_captions, course_archive, course_resize, image_folder, read_captions, read_picture,
-                             sample_photographs, sample_photos)
+from my3yearold.data import (CAPTIONS_PICKLE, CaptionedImages, coco_captions, course_archive, describe, extremes, image_folder, read_captions, rim_mean,
+                             sample_photos, zero_order_entropy)
+from my3yearold.pictures import CHUNK, SAMPLES, CacheError, course_resize, make_array, open_array, read_picture, sample_photographs
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
@@ -90,8 +97,8 @@ def archive(tmp_path): return pack(tmp_path / "inpainting.tar.bz2", COURSE)
 @pytest.fixture
 def decoded(monkeypatch):
     "The names of the pictures decoded since the list was last cleared."
-    names, decode = [], data._decode
-    monkeypatch.setattr(data, "_decode", lambda source, name: names.append(name) or decode(source, name))
+    names, make = [], data.tile
+    monkeypatch.setattr(data, "tile", lambda source, size=64, name=None: names.append(name or source) or make(source, size, name))
     return names
 
 
@@ -335,9 +342,12 @@ BREAKAGES = {
 @pytest.mark.parametrize("breakage", BREAKAGES)
 def test_a_broken_cache_is_made_again(archive, cache, decoded, breakage):
     first = course_archive(archive)
-    BREAKAGES[breakage](next(cache.glob("*.npy")), next(cache.glob("*.json")))
+    first.images = first.images.clone()                                   # the array on the disk is about to be cut
+    array = next(cache.glob("*.npy"))
+    BREAKAGES[breakage](array, next(cache.glob("*.json")))
+    intact = open_array(array, first.images.shape) is not None            # then the captions were broken, and no picture is decoded for them
     decoded.clear()
-    assert same(course_archive(archive), first) and len(decoded) == 3
+    assert same(course_archive(archive), first) and len(decoded) == (0 if intact else 3)
     decoded.clear()
     assert same(course_archive(archive), first) and decoded == []
     assert not (cache / "was-run").exists()
@@ -351,25 +361,20 @@ def test_a_new_time_of_change_or_another_spelling_of_the_path(archive, decoded, 
     assert len(course_archive(archive)) == 3 and len(decoded) == 6
 
 
-@pytest.mark.parametrize("error", [KeyboardInterrupt(), OSError(28, "No space left on device")], ids=["killed", "full"])
-def test_stopped_in_the_middle_of_the_array(archive, cache, decoded, monkeypatch, error):
-    def half(file, *rest, **options):
-        file.write(b"\x93NUMPY half an ar")
-        raise error
+def test_a_full_disk_is_no_reason_to_stop(archive, cache, decoded, monkeypatch):
+    def full(handle): raise OSError(28, "No space left on device")
     with monkeypatch.context() as m:
-        m.setattr(np, "save", half)
-        if isinstance(error, OSError):                                    # a full disk is no reason to stop
-            with pytest.warns(UserWarning, match="No space left on device"): assert len(course_archive(archive)) == 3
-        else:
-            with pytest.raises(KeyboardInterrupt): course_archive(archive)
-    assert list(cache.iterdir()) == []
+        m.setattr(os, "fsync", full)
+        with pytest.warns(UserWarning, match="No space left on device.*MY3YEAROLD_CACHE"): assert len(course_archive(archive)) == 3
+    assert not list(cache.glob("*.npy"))                                  # what was begun is no array yet
     decoded.clear()
     assert len(course_archive(archive)) == 3 == len(decoded)
+    assert sorted(p.suffix for p in cache.iterdir()) == [".json", ".npy"]
 
 
 @pytest.mark.parametrize("after", [0, 1])
-def test_killed_while_writing(archive, cache, decoded, monkeypatch, after):
-    "Interrupted before either of the two files is in place, the cache has nothing that is taken for whole, and no litter."
+def test_killed_while_renaming(archive, cache, decoded, monkeypatch, after):
+    "Interrupted before either of the two files is in place, the cache has nothing that is taken for whole, and the next start ends the work."
     replace, calls = os.replace, []
     def interrupted(*names):
         if len(calls) == after: raise KeyboardInterrupt
@@ -380,7 +385,14 @@ def test_killed_while_writing(archive, cache, decoded, monkeypatch, after):
         with pytest.raises(KeyboardInterrupt): course_archive(archive)
     assert not list(cache.glob("*.json")) and not list(cache.glob(".partial*")) and len(list(cache.glob("*.npy"))) == after
     decoded.clear()
-    assert course_archive(archive).names == ["a", "b", "c"] and len(decoded) == 3
+    assert course_archive(archive).names == ["a", "b", "c"] and decoded == []    # all three were on the disk
+    assert sorted(p.suffix for p in cache.iterdir()) == [".json", ".npy"]
+
+
+def test_a_bad_picture_leaves_nothing_to_go_on_from(tmp_path, cache):
+    path = pack(tmp_path / "bad.tar.bz2", COURSE | {"inpainting/train2014/b.jpg": b"a text"})
+    refused(lambda: course_archive(path), "b.jpg")
+    assert list(cache.iterdir()) == []
 
 
 def test_the_cache_holds_no_pickle_and_nothing_half_written(archive, cache):
@@ -550,11 +562,185 @@ def test_coco(tmp_path):
     file = tmp_path / "captions_val2017.json"
     file.write_text(json.dumps(dict(images=[dict(id=7, file_name="000000000007.jpg"), dict(id=8, file_name="absent.jpg")],
                                     annotations=[dict(image_id=7, caption="A cat. "), dict(image_id=8, caption="x"), dict(image_id=7, caption="One cat.")])))
-    found = coco_captions(tmp_path, file, size=32)
+    with pytest.warns(UserWarning, match="1 of the 2 pictures that .*captions_val2017.json names are not in .*absent"): found = coco_captions(tmp_path, file, size=32)
     assert found.names == ["000000000007", "000000000009"] and found.captions == [["A cat.", "One cat."], []] and found.images.shape == (2, 3, 32, 32)
     file.write_text(json.dumps(dict(images=[dict(id=7, file_name="COCO_val2014_000000000007.jpg")], annotations=[])))
     refused(lambda: coco_captions(tmp_path, file), tmp_path, file)
     refused(lambda: coco_captions(tmp_path / "gone", file), tmp_path / "gone", error=FileNotFoundError)
+
+
+def coco_file(path, names):
+    "Two captions for each name but the last, which has none."
+    path.write_text(json.dumps(dict(info={}, licenses=[], images=[dict(id=10 + i, file_name=n) for i, n in enumerate(names)],
+                                    annotations=[dict(id=i, image_id=10 + i % (len(names) - 1), caption=f"Caption {i}.") for i in range(2 * len(names) - 2)])))
+    return path
+
+
+@pytest.mark.parametrize("year, split", [(2014, "train"), (2014, "val"), (2017, "train"), (2017, "val")])
+def test_official_names_from_a_folder_and_from_a_zip(tmp_path, year, split):
+    names = [f"COCO_{split}2014_{i:012d}.jpg" if year == 2014 else f"{i:012d}.jpg" for i in (9, 25, 30)]
+    folder = unpack(tmp_path / "pictures", {f"{split}{year}/{n}": encoded(noise(i, 90, 70)) for i, n in enumerate(names)}) / f"{split}{year}"
+    with zipfile.ZipFile(tmp_path / f"{split}{year}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr(f"__MACOSX/{split}{year}/._{names[0]}", b"left by some system")
+        archive.writestr(f"{split}{year}/", b"")
+        for n in reversed(names): archive.write(folder / n, f"{split}{year}/{n}")
+    file = coco_file(tmp_path / f"captions_{split}{year}.json", names)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")                                    # nothing is missing
+        one, other = coco_captions(folder, file), coco_captions(tmp_path / f"{split}{year}.zip", file)
+    assert same(one, other) and one.names == [Path(n).stem for n in names]
+    assert one.captions == [["Caption 0.", "Caption 2."], ["Caption 1.", "Caption 3."], []]
+    assert np.array_equal(one.images[2].permute(1, 2, 0), course_resize(Image.open(folder / names[2])))
+
+
+def test_a_zip_is_never_unpacked(tmp_path, monkeypatch):
+    names = ["../../evil.jpg", "/tmp/evil2.jpg", "val/good.jpg"]
+    with zipfile.ZipFile(tmp_path / "val.zip", "w") as archive:
+        for i, n in enumerate(names): archive.writestr(n, encoded(noise(i)))
+    file = coco_file(tmp_path / "captions_val.json", ["evil.jpg", "good.jpg"])
+    for method in ("extract", "extractall"): monkeypatch.setattr(zipfile.ZipFile, method, lambda *a, **k: pytest.fail("unpacked"))
+    before = set(tmp_path.rglob("*"))
+    assert coco_captions(tmp_path / "val.zip", file).names == ["evil", "evil2", "good"]
+    assert set(tmp_path.rglob("*")) == before
+
+
+def test_zips_that_are_none(tmp_path):
+    file, path = coco_file(tmp_path / "captions_val.json", ["a.jpg", "b.jpg"]), tmp_path / "val.zip"
+    refused(lambda: coco_captions(path, file), path, error=FileNotFoundError)
+    path.write_bytes(b"a page saying that the login failed")
+    refused(lambda: coco_captions(path, file), path, "download it again")
+    with zipfile.ZipFile(path, "w") as archive:
+        for i, n in enumerate("ab"): archive.writestr(f"{n}.jpg", encoded(noise(i)))
+    whole = bytearray(path.read_bytes())
+    path.write_bytes(whole[:len(whole) // 2])
+    refused(lambda: coco_captions(path, file), path, "download it again")
+    whole[400] ^= 255                                                     # inside the first picture: the checksum sees it
+    path.write_bytes(whole)
+    refused(lambda: coco_captions(path, file), "a.jpg in", path)
+
+
+def test_a_large_folder_keeps_its_array(tmp_path, cache, decoded, monkeypatch):
+    monkeypatch.setattr(data, "LARGE", 4)
+    folder = unpack(tmp_path / "many", {f"{i}.png": encoded(noise(i), "PNG") for i in range(5)})
+    first = image_folder(folder)
+    assert len(decoded) == 5 and [p.suffix for p in cache.iterdir()] == [".npy"]
+    (folder / "3.txt").write_text("new words")                            # captions are read each time
+    assert torch.equal(image_folder(folder).images, first.images) and image_folder(folder).captions[3] == ["new words"] and len(decoded) == 5
+    (folder / "3.png").write_bytes(encoded(noise(33), "PNG"))
+    assert not torch.equal(image_folder(folder).images, first.images) and len(decoded) == 10
+    monkeypatch.setattr(data, "LARGE", 6)
+    image_folder(folder, size=32)
+    assert len(list(cache.iterdir())) == 2                                # a small one is simply read
+
+
+# --- one array of many
+
+SEEDED = """
+import sys, time, numpy as np
+from my3yearold.pictures import make_array
+def make(seed):
+    time.sleep(0.002)
+    return np.random.default_rng(seed).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+make_array(list(range(1000)), make, (3, 8, 8), sys.argv[1], workers=2)
+"""
+
+
+def seeded(seed): return np.random.default_rng(seed).integers(0, 256, (3, 8, 8), dtype=np.uint8)
+
+
+def test_killed_outright_and_resumed(tmp_path, root):
+    "SIGKILL in the middle; the second call makes what is missing, and the array is the undisturbed one."
+    path, record = tmp_path / "a.npy", tmp_path / "a.npy.done"
+    program = subprocess.Popen([sys.executable, "-c", SEEDED, str(path)], env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL)
+    try:
+        while program.poll() is None and not (record.exists() and record.read_bytes().count(1) >= 2 * CHUNK): time.sleep(0.005)
+    finally: program.kill()
+    assert program.wait() == -signal.SIGKILL and not path.exists(), "it was over before it could be killed"
+    done, made = record.read_bytes().count(1), []
+    resumed = make_array(list(range(1000)), lambda seed: made.append(seed) or seeded(seed), (3, 8, 8), path)
+    assert 2 * CHUNK <= done < 1000 and len(made) == len(set(made)) == 1000 - done
+    assert np.array_equal(resumed, np.stack([seeded(i) for i in range(1000)]))
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+@settings(max_examples=25, deadline=None)
+@forall(count=st.integers(1, 3 * CHUNK), workers=st.integers(1, 4), stop=st.integers(0, 3 * CHUNK))
+def test_an_array_is_the_naive_one_interrupted_or_not(tmp_path_factory, count, workers, stop):
+    folder, items = tmp_path_factory.mktemp("array"), list(range(count))
+    naive = np.stack([seeded(i) for i in items])
+    assert np.array_equal(make_array(items, seeded, (3, 8, 8), workers=workers), naive)
+    def stopped(seed):
+        if seed >= stop: raise KeyboardInterrupt
+        return seeded(seed)
+    try: make_array(items, stopped, (3, 8, 8), folder / "a.npy", workers)
+    except KeyboardInterrupt: assert not (folder / "a.npy").exists() and stop < count
+    assert np.array_equal(make_array(items, seeded, (3, 8, 8), folder / "a.npy", workers), naive)
+    assert len(list(folder.iterdir())) == 1
+
+
+@pytest.mark.parametrize("damage", [lambda p, r: r.write_bytes(b"\1" * 7), lambda p, r: r.unlink(), lambda p, r: p.unlink(), lambda p, r: p.write_bytes(p.read_bytes()[:500]),
+                                    lambda p, r: np.save(p.open("wb"), np.zeros((200, 3, 4, 4), np.uint8))], ids=["record", "no record", "no rows", "cut", "shape"])
+def test_a_record_never_speaks_of_rows_that_are_gone(tmp_path, damage):
+    def stopped(seed):
+        if seed >= 150: raise KeyboardInterrupt
+        return seeded(seed)
+    with pytest.raises(KeyboardInterrupt): make_array(list(range(200)), stopped, (3, 8, 8), tmp_path / "a.npy", workers=1)
+    damage(tmp_path / "a.npy.partial", tmp_path / "a.npy.done")
+    assert np.array_equal(make_array(list(range(200)), seeded, (3, 8, 8), tmp_path / "a.npy"), np.stack([seeded(i) for i in range(200)]))
+
+
+def test_two_builders_of_one_array(tmp_path):
+    "The second waits, and finds the work done."
+    pytest.importorskip("fcntl")
+    made, results = [], []
+    def make(seed):
+        made.append(seed)
+        time.sleep(0.001)
+        return seeded(seed)
+    both = [threading.Thread(target=lambda: results.append(make_array(list(range(100)), make, (3, 8, 8), tmp_path / "a.npy", 1))) for _ in range(2)]
+    for thread in both: thread.start()
+    for thread in both: thread.join()
+    assert sorted(made) == list(range(100)) and np.array_equal(*results) and [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_the_disk_is_told_from_the_pictures(tmp_path):
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(CacheError): make_array([1], seeded, (3, 8, 8), tmp_path / "file" / "a.npy")
+    def gone(item): raise FileNotFoundError(2, "gone")
+    with pytest.raises(FileNotFoundError): make_array([1], gone, (3, 8, 8), tmp_path / "a.npy")
+
+
+def test_the_first_bad_item_is_named_whatever_the_threads_do():
+    def make(seed):
+        if seed in (70, 190): raise ValueError(f"item {seed}")
+        return seeded(seed)
+    for workers in (1, 4):
+        with pytest.raises(ValueError, match="item 70"): make_array(list(range(300)), make, (3, 8, 8), workers=workers)
+
+
+# --- what is in it
+
+def test_measures_by_hand():
+    levels = torch.tensor([0, 2, 3, 252, 253, 255, 100, 100], dtype=torch.uint8)
+    assert extremes(levels) == 0.5 and zero_order_entropy(levels) == pytest.approx(6 / 8 * 3 + 2 / 8 * 2)
+    picture = torch.full((1, 3, 6, 6), 9, dtype=torch.uint8)
+    picture[:, :, 2:4, 2:4] = 200                                         # the hole, which must not be looked at
+    picture[:, 1, 1, 1] = 21                                              # one corner of its rim of twelve
+    picture[:, :, 0] = 90                                                 # too far away
+    seen = torch.ones_like(picture, dtype=torch.bool)
+    seen[:, :, 2:4, 2:4] = False
+    assert rim_mean(picture, seen).tolist() == [[9, 10, 9]]
+
+
+def test_a_description():
+    images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
+    images[..., 2:6, 2:6] = 40
+    found = describe(CaptionedImages(images, [["a dog runs"], ["a cat", "a cat."], [], ["a dog"]], list("abcd")), min_count=2)
+    assert found["pictures"] == "4 of 8x8" and found["captions"].startswith("4; pictures without: 1")
+    assert "mean 2.5 words, longest 3" in found["caption length"]
+    assert found["vocabulary"].startswith("3 words seen 2 times or more, of 5; 20.0% of the text")
+    assert "30 levels from the set's mean, 40 from" in found["centre hole"]  # 40 - 40/4, and 40 - 0
+    assert set(describe(CaptionedImages(images, [[]] * 4, list("abcd")))) == {"pictures", "captions", "mean colour", "levels", "centre hole"}
 
 
 # --- the sample photographs
@@ -573,7 +759,7 @@ def test_the_sample_photographs(monkeypatch):
 
 
 def test_without_scikit_image(monkeypatch):
-    monkeypatch.setattr(data.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     for load in (sample_photographs, sample_photos): refused(load, "pip install", "my3yearold[samples]", error=ImportError)
 
 
@@ -595,9 +781,9 @@ def test_flickr8k_in_the_layout_of_the_course():
 def test_the_tiles_of_the_course_have_the_figures_told_on_the_page():
     found = course_archive(SHARED / "coco-tiles.tar.bz2", "valid")
     assert found.images.shape == (800, 3, 64, 64) and found.captions == [[]] * 800
-    p = torch.bincount(found.images.flatten().long(), minlength=256).double() / found.images.numel()
-    assert -(p * p.clamp_min(1e-300).log2()).sum().item() == pytest.approx(7.94, abs=0.005)
-    assert (p[:3].sum() + p[253:].sum()).item() == pytest.approx(0.028, abs=0.0005)
+    assert zero_order_entropy(found.images) == pytest.approx(7.939, abs=0.001)
+    assert extremes(found.images) == pytest.approx(0.0282, abs=0.0001)
+    assert ((found.images == 0) | (found.images == 255)).double().mean().item() == pytest.approx(0.0187, abs=0.0001)
 
 
 @pytest.mark.skipif(not (SHARED / "coco-sample.tar").is_file(), reason="needs ../shared/data/coco-sample.tar")
