@@ -237,8 +237,7 @@ def _course(path, split): # -> list of (name, path or bytes), in the order of na
     members = ((str(p), p) for p in _in_folder(path, prefix)) if path.is_dir() else _in_archive(path, prefix)
     for name, content in members:
         if not name.endswith(CAPTIONS_PICKLE): items[name] = content
-        elif path.is_dir(): captions |= _read_pickle(content.read_bytes(), name)
-        else: captions |= _read_pickle(content, f"{name} in {path}")
+        else: captions |= _read_pickle(content.read_bytes(), name) if path.is_dir() else _read_pickle(content, f"{name} in {path}")
     if not items: raise ValueError(f"{path} holds no pictures for the split {split!r}: expected a folder whose name begins with {prefix!r}")
     return sorted(items.items()), captions
 
@@ -251,15 +250,15 @@ def _load_cache(path, size): # path of the array -> CaptionedImages, or None if 
         return None if array is None or len(captions) != len(names) else CaptionedImages(torch.from_numpy(array), captions, names)
     except (OSError, ValueError, KeyError, TypeError): return None
 
-# %% ../nbs/02_data.ipynb #d49ee08a
 def _save_captions(path, data):
+    "Renamed in one step when whole: another process sees the old file or the new one, never half of either."
     handle, partial = tempfile.mkstemp(dir=path.parent, prefix=".partial-")
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file: json.dump(dict(names=data.names, captions=data.captions), file, ensure_ascii=False)
         os.replace(partial, path.with_suffix(".json"))
     finally: Path(partial).unlink(missing_ok=True)
 
-# %% ../nbs/02_data.ipynb #88f5c23c
+# %% ../nbs/02_data.ipynb #d49ee08a
 def course_archive(path,          # the course's .tar.bz2, or the folder it was extracted to
                    split="train", # "train" or "valid"
                    size=64) -> CaptionedImages:
@@ -281,18 +280,15 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
     except OSError: pass # _images has warned already
     return data
 
-# %% ../nbs/02_data.ipynb #70626c99
-def describe(data, # CaptionedImages
-             min_count=5, # a word seen less often is unknown
-             at_most=4000, # of more pictures, so many are measured, evenly spread
-             ): # -> dict of str -> str, for print
-    "What a reader wants to know of a data set before training on it, one line each."
+# %% ../nbs/02_data.ipynb #6d26938e
+def describe(data, min_count=5): # CaptionedImages -> dict of str -> str, for print
+    "What a reader wants to know of a data set before training on it, a line for each. A word seen less than `min_count` times is unknown."
     n, captions = len(data), [c for several in data.captions for c in several]
-    images = data.images[torch.linspace(0, n - 1, min(n, at_most)).round().long()]
+    images = data.images[torch.linspace(0, n - 1, min(n, 4000), dtype=torch.double).round().long()] # of more, so many evenly spread ones are measured
     given = centre(1, images.shape[-1]).expand_as(images)
     wrong = (images.double() - rim_mean(images, given)[..., None, None])[~given]
     spread = (images.double() - images.double().mean((0, 2, 3))[:, None, None])[~given]
-    facts = dict(pictures=f"{n:,} of {images.shape[-1]}x{images.shape[-2]}", captions=f"{len(captions):,}; {sum(not c for c in data.captions):,} pictures have none")
+    facts = dict(pictures=f"{n:,} of {images.shape[-1]}x{images.shape[-2]}", captions=f"{len(captions):,}; pictures without: {sum(not c for c in data.captions):,}")
     if captions:
         known, lengths = Vocabulary.build(data.captions, min_count), [len(tokens(c)) for c in captions]
         unknown = sum(t not in known.index for c in captions for t in tokens(c)) / max(sum(lengths), 1)

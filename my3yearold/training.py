@@ -116,7 +116,7 @@ def validate(model, examples, config, kind="whole", captions=True): # bits/dim
     for index in torch.arange(n).split(32):
         images, ids, lengths = examples.batch(index, examples.rows(index, 0.0 if captions else 1.0, generator))
         hole = centre(len(index), config.size)
-        given = hole if kind == "blank" else orderless(len(index), config.size, generator, ~hole if kind == "centre" else None)
+        given = hole if kind == "blank" else orderless(len(index), config.size, generator, ~hole if kind == "centre" else None, stratified=True)
         asked = given if kind == "given" else ~given
         where, weight = strata(asked, 2 * config.scored, generator)
         given, where, weight = (x.to(examples.device) for x in (given, where, weight))
