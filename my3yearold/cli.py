@@ -232,17 +232,16 @@ def train(args): # -> exit status
 
 # %% ../nbs/16_cli.ipynb #568dba0e
 def add_data(parser):
-    parser.add_argument("source", help="scenes, photos, an archive or a folder")
+    parser.add_argument("source", help="scenes, an archive, a folder of pictures, or a folder of COCO")
     parser.add_argument("--split", choices=["train", "valid"], default="train")
 
 def data(args): # -> exit status
     "`my3yearold data`"
-    from my3yearold.captions import Vocabulary
-    from my3yearold.training import load_data
+    from my3yearold.batches import load_data
+    from my3yearold.data import describe
     found = load_data(args.source, args.split, num_scenes=1000)
-    captions = [caption for several in found.captions for caption in several]
-    print(f"{len(found)} pictures in the split {args.split}, {sum(map(bool, found.captions))} of them with captions, {len(captions)} captions")
-    if captions: print(f"{len(Vocabulary.build(found.captions)) - 2} words that occur at least 5 times; the first caption: {captions[0]}")
+    print(f"the split {args.split} of {args.source}")
+    for what, text in describe(found).items(): print(f"{what}: {text}")
     return 0
 
 # %% ../nbs/16_cli.ipynb #2e0bc0c9

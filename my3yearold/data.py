@@ -47,13 +47,13 @@ def zero_order_entropy(images): # bits/dim
 def extremes(images): # share of levels <= 2 or >= 253
     return ((images <= 2) | (images >= 253)).double().mean().item()
 
-# %% ../nbs/02_data.ipynb #693e6ea9
+# %% ../nbs/02_data.ipynb #1123a349
 def rim_mean(images, given): # (N, 3, H, W) uint8 and bool -> (N, 3) mean of the given values that touch a hidden one
     near = torch.nn.functional.max_pool2d((~given).float(), 3, 1, 1) > 0
     rim = given & near
     return (images * rim).double().sum((2, 3)) / rim.sum((2, 3)).clamp_min(1)
 
-# %% ../nbs/02_data.ipynb #ef4080f1
+# %% ../nbs/02_data.ipynb #4709d2a4
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 def list_pictures(folder): # -> list of Path
@@ -80,7 +80,7 @@ def _checked(captions, name, decode=str): # -> dict of stem -> list of non-empty
         found.setdefault(_stem(decode(str(key))), []).extend(c for c in (decode(c).strip() for c in several) if c)
     return found
 
-# %% ../nbs/02_data.ipynb #4709d2a4
+# %% ../nbs/02_data.ipynb #b67255b0
 def read_captions(path, # captions_*.json of COCO, {name: caption or list} as .json, name,caption as .csv; or a folder
                   ): # -> dict of file name without suffix -> list of strings
     "Captions by picture. In a folder: captions.json, captions.csv and, beside NAME.jpg, NAME.txt with a caption a line; the first of these that names a picture counts."
@@ -102,7 +102,7 @@ def _text(path):
     try: return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError: raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
 
-# %% ../nbs/02_data.ipynb #b67255b0
+# %% ../nbs/02_data.ipynb #46a2b66b
 def _csv_captions(path):
     found = {}
     try: rows = list(csv.reader(io.StringIO(_text(path), newline=""), skipinitialspace=True))
@@ -122,7 +122,7 @@ def _coco(content, path):
         raise ValueError(f"{path} is no captions file of COCO: {e} is missing or out of place; of COCO's annotations take captions_*.json") from e
     return _checked(found, path)
 
-# %% ../nbs/02_data.ipynb #46a2b66b
+# %% ../nbs/02_data.ipynb #2c468a79
 def _cache_path(source, files, label): # -> Path of an array
     facts = [(str(p), (status := p.stat()).st_size, status.st_mtime_ns) for p in files]
     folder = Path(os.environ.get("MY3YEAROLD_CACHE") or "~/.cache/my3yearold").expanduser()
@@ -139,7 +139,7 @@ def _images(items, make, size, path): # -> (N, 3, size, size) uint8
         raise
     return torch.from_numpy(array)
 
-# %% ../nbs/02_data.ipynb #2c468a79
+# %% ../nbs/02_data.ipynb #3a55cfb5
 LARGE = 2000 # pictures
 
 def _photographs(items, names, captions, make, size, source, files):
@@ -152,7 +152,7 @@ def image_folder(path, size=64) -> CaptionedImages:
     if not paths: raise ValueError(f"the folder {path} holds no pictures ({', '.join(SUFFIXES)}); name the folder they are in")
     return _photographs(paths, [p.stem for p in paths], read_captions(path), lambda p: tile(p, size), size, Path(path).resolve(), paths)
 
-# %% ../nbs/02_data.ipynb #d4f61f08
+# %% ../nbs/02_data.ipynb #0c18a807
 def _zipped(path): # -> ZipFile, names of the pictures in it in the order of their file names
     try: archive = zipfile.ZipFile(path)
     except zipfile.BadZipFile as e: raise ValueError(f"{path} is not a whole zip ({e}): it is damaged, cut short or another kind of file; download it again") from None
@@ -163,7 +163,7 @@ def _unzipped(archive, name): # -> binary file
     except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as e: # RuntimeError: a password, or a compression that is unknown
         raise ValueError(f"{name} in {archive.filename} cannot be read ({e}); download the zip again") from e
 
-# %% ../nbs/02_data.ipynb #0c18a807
+# %% ../nbs/02_data.ipynb #037bf2e1
 def coco_captions(images,      # folder or zip of pictures: val2017, train2014.zip
                   annotations, # captions_val2017.json
                   size=64) -> CaptionedImages:
@@ -182,14 +182,14 @@ def coco_captions(images,      # folder or zip of pictures: val2017, train2014.z
     if missing: warnings.warn(f"{len(missing)} of the {len(captions)} pictures that {annotations} names are not in {images}, {missing[0]} for one; going on with the {len(names)} that are")
     return _photographs(items, names, captions, make, size, images.resolve(), files)
 
-# %% ../nbs/02_data.ipynb #442a94b7
+# %% ../nbs/02_data.ipynb #e8dddaab
 class _CaptionUnpickler(pickle.Unpickler):
     "Reads containers, numbers and strings; of all that a pickle may ask for by name it hands out OrderedDict alone."
     def find_class(self, module, name):
         if (module, name) == ("collections", "OrderedDict"): return OrderedDict
         raise pickle.UnpicklingError(f"it asks for {module}.{name}, and nothing but collections.OrderedDict is let in")
 
-# %% ../nbs/02_data.ipynb #e8dddaab
+# %% ../nbs/02_data.ipynb #251b1b9d
 def _read_pickle(content, # bytes
                  name,    # for the error
                  ): # -> dict of name -> list of strings
@@ -204,7 +204,7 @@ def _utf8(text):
     try: return text.encode("latin1").decode("utf-8")
     except UnicodeError: return text # was a unicode string in Python 2, and is right already
 
-# %% ../nbs/02_data.ipynb #ea3a9544
+# %% ../nbs/02_data.ipynb #371a40b2
 PREFIXES = {"train": "train", "valid": "val"} # split -> how the name of its folder begins
 CAPTIONS_PICKLE = "dict_key_imgID_value_caps_train_and_valid.pkl"
 
@@ -214,7 +214,7 @@ def _in_folder(path, prefix): # -> list of paths
     pickles = [folder.parent / CAPTIONS_PICKLE for folder in folders if (folder.parent / CAPTIONS_PICKLE).is_file()]
     return pickles + [p for folder in folders for p in list_pictures(folder)]
 
-# %% ../nbs/02_data.ipynb #371a40b2
+# %% ../nbs/02_data.ipynb #2a92bf07
 def _in_archive(path, prefix): # -> iterator of (name, bytes)
     "The same out of an archive. It is read as a stream: nothing of it is ever written to disk."
     try:
@@ -231,7 +231,7 @@ def _in_archive(path, prefix): # -> iterator of (name, bytes)
         if isinstance(e, OSError) and e.errno: raise # the system's own, a permission for instance, says what is wrong
         raise ValueError(f"{path} is not a whole .tar.bz2 archive ({e}): it is damaged, cut short or another kind of file; download it again") from e
 
-# %% ../nbs/02_data.ipynb #2a92bf07
+# %% ../nbs/02_data.ipynb #00b6a593
 def _course(path, split): # -> list of (name, path or bytes), in the order of names; dict of stem -> captions
     prefix, items, captions = PREFIXES[split], {}, {}
     members = ((str(p), p) for p in _in_folder(path, prefix)) if path.is_dir() else _in_archive(path, prefix)
@@ -241,7 +241,7 @@ def _course(path, split): # -> list of (name, path or bytes), in the order of na
     if not items: raise ValueError(f"{path} holds no pictures for the split {split!r}: expected a folder whose name begins with {prefix!r}")
     return sorted(items.items()), captions
 
-# %% ../nbs/02_data.ipynb #00b6a593
+# %% ../nbs/02_data.ipynb #d49ee08a
 def _load_cache(path, size): # path of the array -> CaptionedImages, or None if there is nothing to trust
     try:
         rest = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
@@ -258,7 +258,7 @@ def _save_captions(path, data):
         os.replace(partial, path.with_suffix(".json"))
     finally: Path(partial).unlink(missing_ok=True)
 
-# %% ../nbs/02_data.ipynb #d49ee08a
+# %% ../nbs/02_data.ipynb #88f5c23c
 def course_archive(path,          # the course's .tar.bz2, or the folder it was extracted to
                    split="train", # "train" or "valid"
                    size=64) -> CaptionedImages:
@@ -280,7 +280,7 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
     except OSError: pass # _images has warned already
     return data
 
-# %% ../nbs/02_data.ipynb #6d26938e
+# %% ../nbs/02_data.ipynb #70626c99
 def describe(data, min_count=5): # CaptionedImages -> dict of str -> str, for print
     "What a reader wants to know of a data set before training on it, a line for each. A word seen less than `min_count` times is unknown."
     n, captions = len(data), [c for several in data.captions for c in several]

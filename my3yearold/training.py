@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from tqdm.auto import tqdm
 from .attention import CaptionAttention
 from .batches import Examples, load_data, questions, seeded, strata
-from .captions import Vocabulary
+from .captions import Vocabulary, join_captions
 from .losses import bits, cross_entropy, emd
 from .masks import centre, orderless, parse_mixture
 from .model import OrderlessNADE, load_model, save_model
@@ -197,7 +197,8 @@ def train(config, resume=False): # -> the run folder
     torch.manual_seed(config.seed)
     if config.start: model, vocabulary, _ = load_model(config.start)
     else:
-        vocabulary = Vocabulary.build(data.captions, min_count=config.min_count, level=config.level)
+        captions = [[join_captions(several)] for several in data.captions] if config.joined else data.captions   # the | is a word, too
+        vocabulary = Vocabulary.build(captions, min_count=config.min_count, level=config.level)
         model = OrderlessNADE(len(vocabulary), config.size, **model_options(config))
     model.config["size"] = config.size                    # convolutional: the weights work at any size
     model = model.train().to(accelerator.device)

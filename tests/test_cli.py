@@ -310,7 +310,8 @@ def test_train_help_names_every_field(capsys):
 def test_data_says_what_is_there(pictures, capsys):
     for i in range(20): Image.new("RGB", (8, 8)).save(pictures / f"more-{i:02}.png")
     assert main(["data", pictures]) == 0
-    assert re.search(r"\d+ pictures in the split train, 1 of them with captions, 2 captions", capsys.readouterr().out)
+    said = capsys.readouterr().out
+    assert re.search(r"pictures: \d+ of 64x64\ncaptions: 2; pictures without: \d+\n", said) and "vocabulary: " in said and "centre hole: " in said
     assert main(["data", pictures / "nowhere"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     truncated = pictures / "inpainting.tar.bz2"

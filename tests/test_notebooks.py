@@ -74,7 +74,7 @@ def text(outputs):
     for output in outputs:
         if output["output_type"] == "stream" and output["name"] == "stdout": parts.append("".join(output["text"]))
         data = output.get("data", {})
-        if "text/plain" in data and not any(kind in data for kind in ("image/png", "text/html", "application/vnd.jupyter.widget-view+json")):
+        if "text/plain" in data and not any(kind.startswith("image/") or kind in ("text/html", "application/vnd.jupyter.widget-view+json") for kind in data):
             parts.append("".join(data["text/plain"]) + "\n")
     return "".join(parts)
 
