@@ -163,7 +163,7 @@ class OrderlessNADE(nn.Module):
         def predict(images, given, where): return self.predict(images, given, states, lengths, where)
         return predict
 
-# %% ../nbs/07_model.ipynb #dc3d1e82
+# %% ../nbs/07_model.ipynb #5a1a6151
 def save_model(folder, model, vocabulary, card=None):
     "Weights in half precision (model.safetensors), configuration, vocabulary and card; each file is whole or not there."
     folder = Path(folder)

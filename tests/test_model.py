@@ -1,0 +1,67 @@
+"Every trunk, at every size and number of levels, keeps the promise: no hidden value reaches any output."
+import pytest
+import torch
+
+from my3yearold.model import Head, OrderlessNADE, bumps, load_model, save_model, smooth_features
+from my3yearold.captions import Vocabulary
+from my3yearold.trunks import TRUNKS
+
+SMALL = dict(vocab_size=9, widths=(8, 16), blocks=(1, 1), channels=8, layers=7, word_size=8, state_size=8)
+
+
+def question(levels, size, n=2):
+    generator = torch.Generator().manual_seed(levels * 1000 + size)
+    images = torch.randint(0, levels, (n, 3, size, size), generator=generator).to(torch.uint8)
+    given = torch.rand(n, 3, size, size, generator=generator) < 0.5
+    return images, given, torch.randint(1, 9, (n, 4), generator=generator), torch.tensor([4, 0])
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+@pytest.mark.parametrize("levels, size", [(2, 8), (3, 16), (16, 32), (256, 8), (256, 128)])
+def test_levels_and_sizes(trunk, levels, size):
+    model = OrderlessNADE(size=size, levels=levels, trunk=trunk, **SMALL).eval()
+    for p in model.parameters(): p.data += 0.05 * torch.randn_like(p)              # nothing is left at its start
+    images, given, ids, lengths = question(levels, size)
+    where = ~given & (torch.rand(given.shape) < 0.05)
+    with torch.no_grad():
+        logits = model(images, given, ids, lengths, where)
+        assert logits.shape == (int(where.sum()), levels) and logits.isfinite().all()
+        changed = ((images.long() + 1) % levels).to(torch.uint8)
+        other = torch.where(given, images, changed)
+        assert torch.equal(model(other, given, ids, lengths, where), logits)
+        seen = torch.where(given, changed, images)
+        assert not torch.allclose(model(seen, given, ids, lengths, where), logits)
+
+
+@pytest.mark.parametrize("choice", [*(dict(trunk=t, merger=m) for t in TRUNKS for m in ("attention", "conv")), dict(fold=2), dict(merge_at=(0, 2)),
+                                    dict(embedding="free"), dict(head="free"), dict(reader=dict(bidirectional=True, num_layers=2, pooling="ifo"))], ids=str)
+def test_every_choice_is_saved_and_loaded(tmp_path, choice):
+    torch.manual_seed(0)
+    model = OrderlessNADE(size=16, **SMALL | choice).eval()
+    model.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()})   # as they are stored
+    save_model(tmp_path, model, Vocabulary.build([["a b c"]], min_count=1))
+    images, given, ids, lengths = question(256, 16)
+    with torch.no_grad(): assert torch.equal(load_model(tmp_path)[0](images, given, ids, lengths), model(images, given, ids, lengths))
+
+
+@pytest.mark.parametrize("head", ["smooth", "free"])
+def test_pixels_by_number_or_by_mask(head):
+    "The two ways to ask, a boolean mask and pixels' numbers, agree."
+    torch.manual_seed(0)
+    module, features, guess = Head(8, 16, head), torch.randn(2, 8, 4, 4), torch.rand(2, 3, 4, 4)
+    everything = module(features, guess, torch.ones(2, 3, 4, 4, dtype=torch.bool)).view(2, 3, 16, 16)
+    index = torch.randint(0, 16, (2, 3, 5))
+    asked = module(features, guess, index)
+    assert torch.allclose(asked, everything.take_along_dim(index[..., None], 2), atol=1e-5)
+
+
+def test_few_levels_have_few_bumps():
+    for levels in (2, 3, 16, 256):
+        assert bumps(levels).shape == (levels, min(40, levels)) and bumps(levels).isfinite().all()
+        assert smooth_features(levels).isfinite().all()
+
+
+@pytest.mark.parametrize("wrong, message", [(dict(trunk="resnet"), "unknown trunk"), (dict(merger="sum"), "unknown merger"), (dict(levels=300), "300 levels"), (dict(embedding="sharp"), "unknown embedding"),
+                                            (dict(head="sharp"), "unknown head"), (dict(trunk="straight", channels=12), "multiple of 8"), (dict(fold=0), "fold of 0")], ids=str)
+def test_refusals(wrong, message):
+    with pytest.raises(ValueError, match=message): OrderlessNADE(size=16, **SMALL | wrong)
