@@ -102,13 +102,14 @@ def main():
         return print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
     machine = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads"
     print(f"training step, {args.batch_size} scenes of {args.size}x{args.size}, {args.scored} variables scored, default path in {args.precision}{', compiled' if args.compile else ''}; torch {torch.__version__}, {machine}")
-    steps = {form: make(form, *setting(args), args) for form in ("plain", "default")}
+    memory = {form: peak(args, form) for form in ("plain", "default")}     # first: a child's peak begins at its parent's
+    steps = {form: make(form, *setting(args), args) for form in memory}
     losses, times = {form: step() for form, step in steps.items()}, {form: [] for form in steps}
     for _ in range(2): steps["default"]()
     for _ in range(args.rounds):
         for form, step in steps.items():
             begun = time.perf_counter(); step(); times[form].append(time.perf_counter() - begun)
-    medians, memory = {f: statistics.median(t) for f, t in times.items()}, {f: peak(args, f) for f in steps}
+    medians = {form: statistics.median(t) for form, t in times.items()}
     print(f"{'':8} {'seconds':>9} {'pictures/s':>11} {'peak MiB':>9} {'loss, nats':>11}")
     for form in steps: print(f"{form:8} {medians[form]:9.3f} {args.batch_size / medians[form]:11.1f} {memory[form]:9.0f} {losses[form]:11.6f}")
     print(f"default is {medians['plain'] / medians['default']:.2f} times as fast, with {memory['default'] / memory['plain']:.2f} of the memory; losses differ by {abs(losses['plain'] / losses['default'] - 1):.1e}")
