@@ -12,14 +12,15 @@ from my3yearold.captions import Vocabulary
 from my3yearold.model import load_model
 from my3yearold.training import TrainConfig, train, validate
 
-ROWS = [dict(trunk=trunk, merger=merger) for trunk in ("multiscale", "straight", "residual", "dilated") for merger in ("attention", "conv")]
-ROWS += [dict(trunk="multiscale", merger="attention", embedding="free", head="free"), dict(trunk="multiscale", merger="attention", fold=2, widths=(32, 64, 96), blocks=(1, 1, 2))]
+ROWS = [dict(trunk=trunk, merger=merger, head="smooth") for trunk in ("multiscale", "straight", "residual", "dilated") for merger in ("attention", "conv")]
+ROWS += [dict(trunk="multiscale", merger="attention", embedding="free", head="free"), *(dict(trunk="multiscale", merger="attention", head=head) for head in ("neighbours", "mixture")),
+         dict(trunk="multiscale", merger="attention", head="smooth", fold=2, widths=(32, 64, 96), blocks=(1, 1, 2))]
 
 
 def measure(row, args): # -> figures of one row
     with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(run=folder, size=args.size, num_scenes=8000, batch_size=args.batch_size, max_steps=args.steps, warmup=50, ema=0.98,
-                             validate_every=10 ** 9, num_valid=1, keep=1, device="cpu", seed=args.seed, **row)
+        config = TrainConfig(**dict(run=folder, size=args.size, num_scenes=8000, batch_size=args.batch_size, max_steps=args.steps, warmup=50, ema=0.98,
+                                    validate_every=10 ** 9, num_valid=1, keep=1, device="cpu", seed=args.seed) | row)
         begun = time.perf_counter()
         with open(Path(folder) / "log.txt", "w") as sink:
             stderr, sys.stderr = sys.stderr, sink

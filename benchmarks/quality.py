@@ -4,7 +4,8 @@
     python benchmarks/quality.py photos --data coco-tiles.tar.bz2 flickr8k-inpainting.tar.bz2
 
 Writes figures.json beside the weights. Scenes: bits/dim of unseen scenes, and 200 scenes with an object fully hidden, filled
-with the true caption and with another scene's. Photographs: bits/dim of the archives' validation pictures."""
+with the true caption and with another scene's. Photographs: bits/dim of the archives' validation pictures, and 32 of each with
+the centre filled."""
 import argparse, json, math, platform, shlex, sys
 from pathlib import Path
 import torch
@@ -38,13 +39,13 @@ def bits_per_dim(model, vocabulary, data, region=None, captions=True, seed=0, sc
 
 
 @torch.no_grad()
-def fill(model, vocabulary, images, given, captions, steps, seed): # -> (N, 3, H, W)
+def fill(model, vocabulary, images, given, captions, steps, seed, temperature=1.0): # -> (N, 3, H, W)
     "Gibbs with independent blocks under Yao's schedule; a generator per picture, so the batch does not matter."
     filled = []
     for index in tqdm(torch.arange(len(images)).split(20), desc="filling", leave=False):
         predict = model.bind(*vocabulary.encode([captions[i] for i in index.tolist()]))
         generators = [torch.Generator().manual_seed(seed + i) for i in index.tolist()]
-        for state in gibbs(predict, images[index], given[index], num_steps=steps, generator=generators): pass
+        for state in gibbs(predict, images[index], given[index], num_steps=steps, generator=generators, temperature=temperature): pass
         filled.append(state.images)
     return torch.cat(filled)
 
@@ -81,7 +82,19 @@ def measure_scenes(model, vocabulary, n, steps, seed):
     return figures | dict(hidden_objects=n, steps=steps, temperature=1.0)
 
 
-def measure_photographs(model, vocabulary, archives):
+def measure_fillings(model, vocabulary, data, steps, seed, n=32):
+    "The centres of the first n pictures, filled at two temperatures, beside the truth."
+    images, given = torch.as_tensor(data.images[:n]), centre(n, 64)
+    captions = [(c or [""])[0] for c in data.captions[:n]]
+    true_differences = neighbour_differences(images, given)
+    figures = dict(pictures=n, steps=steps, truth=dict(roughness=1.0, extremes=round(extremes(images, given), 5)))
+    for temperature in (1.0, 0.9):
+        filled = fill(model, vocabulary, images, given, captions, steps, seed, temperature)
+        figures[f"temperature {temperature}"] = dict(roughness=round(neighbour_differences(filled, given) / true_differences, 4), extremes=round(extremes(filled, given), 5))
+    return figures
+
+
+def measure_photographs(model, vocabulary, archives, steps, seed):
     figures = {}
     for path in archives:
         data = course_archive(path, "valid")
@@ -90,6 +103,7 @@ def measure_photographs(model, vocabulary, archives):
                              centre=mean_and_error(bits_per_dim(model, vocabulary, data, region=~centre(1, 64)[0])))
         if any(data.captions):
             figures[name]["centre_without_captions"] = mean_and_error(bits_per_dim(model, vocabulary, data, ~centre(1, 64)[0], captions=False))
+        figures[name]["fillings"] = measure_fillings(model, vocabulary, data, steps, seed)
     return figures
 
 
@@ -103,8 +117,9 @@ def main():
     args = parser.parse_args()
     folder = weights_folder(args.weights)
     model, vocabulary, _ = load_model(folder)
-    figures = measure_photographs(model, vocabulary, args.data) if args.data else measure_scenes(model, vocabulary, args.scenes, args.steps, args.seed)
-    choices = ["--data", *(Path(p).name for p in args.data)] if args.data else ["--scenes", str(args.scenes), "--steps", str(args.steps)]
+    figures = measure_photographs(model, vocabulary, args.data, args.steps, args.seed) if args.data else measure_scenes(model, vocabulary, args.scenes, args.steps, args.seed)
+    choices = ["--data", *(Path(p).name for p in args.data)] if args.data else ["--scenes", str(args.scenes)]
+    choices += ["--steps", str(args.steps)]
     command = ["python", "benchmarks/quality.py", args.weights, *choices]
     figures |= dict(command=shlex.join(command), seed=args.seed, device="cpu", machine=platform.machine(), torch=torch.__version__)
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")

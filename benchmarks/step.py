@@ -13,7 +13,7 @@ from my3yearold.batches import shares, strata
 from my3yearold.captions import Vocabulary
 from my3yearold.losses import cross_entropy
 from my3yearold.masks import orderless
-from my3yearold.model import OrderlessNADE, pull_push
+from my3yearold.model import OrderlessNADE, neighbours, pull_push
 from my3yearold.scenes import scenes
 from my3yearold.training import scored_loss
 
@@ -27,12 +27,15 @@ def plain_logits(model, images, given, ids, lengths): # -> (N, 3, H, W, levels)
     guess = pull_push(images.float() * (2 / (levels - 1)) - 1, given)
     x = F.conv2d(x, weight, door.bias) + model.guess(guess)
     x = F.silu(model.norm(model.trunk(x, model.read(ids, lengths), lengths))).permute(0, 2, 3, 1)       # (N, H, W, C)
-    logits = []
+    logits, near = [], neighbours(guess).permute(0, 2, 3, 1)
     for c in range(3):
         offset, log_precision = F.linear(x, head.peak[c], head.peak_bias[c]).unbind(-1)
-        distance = head.values - (guess[:, c] + offset)[..., None]
+        around = (F.linear(x, head.taps[c], head.tap_bias[c]) * (near - guess[:, c, :, :, None])).sum(-1)
+        squared = (head.values - (guess[:, c] + offset + around)[..., None]).square()
+        nu, log_scale = F.linear(x, head.tail[c], head.tail_bias[c]).unbind(-1)
         rows = F.linear(x, head.basis @ head.coefficients[c] + head.free[c], head.bias[c])
-        logits.append(rows - 0.5 * log_precision.clamp(max=11).exp()[..., None] * distance.square())
+        logits.append(rows - 0.5 * log_precision.clamp(max=11).exp()[..., None] * squared
+                      - F.softplus(nu)[..., None] * torch.log1p(squared * log_scale.clamp(max=13).exp()[..., None]))
     return torch.stack(logits, 1)
 
 

@@ -135,7 +135,7 @@ def shares(hidden, weighting): # bool (N, 3, H, W) -> (N,), summing to 1
     weight = (count > 0).float() if weighting == "image" else count.float()
     return weight / weight.sum().clamp(min=1)
 
-# %% ../nbs/23_batches.ipynb #20c2d646
+# %% ../nbs/23_batches.ipynb #79018797
 def questions(config, examples, step, device): # -> index, row, given, where, weight, share, each for the whole batch
     "All that chance decides in one step; the masks are drawn on `device` (in memory, where a GPU has no float64)."
     generator = seeded(config.seed, step)

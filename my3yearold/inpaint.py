@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['strategies', 'as_picture', 'as_hole', 'Region', 'region_around', 'overlap', 'Cutout', 'enlarge', 'membrane',
-           'bundled_weights', 'weights_folder', 'estimate_bits_per_dim', 'entropy_map', 'preview', 'Inpainting',
-           'follow', 'fill', 'check_settings', 'seeded', 'bind_caption', 'Inpainter']
+           'bundled_weights', 'weights_folder', 'prices', 'entropy_map', 'preview', 'Inpainting', 'follow', 'fill',
+           'check_settings', 'seeded', 'bind_caption', 'Inpainter']
 
 # %% ../nbs/14_inpaint.ipynb #3f88e97d
 import math, warnings
@@ -23,6 +23,7 @@ from .model import load_model
 from .sampling import one_shot
 from .ancestral import ancestral
 from .gibbs import gibbs
+from .likelihood import bits_per_dim
 
 # %% ../nbs/14_inpaint.ipynb #2b3262e2
 def as_picture(image, # a path, a PIL picture, a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (3, H, W)
@@ -162,19 +163,9 @@ strategies = {
 }
 
 # %% ../nbs/14_inpaint.ipynb #9b6e1a46
-def estimate_bits_per_dim(predict, images, given, evaluations=8, seed=0): # -> (N,) float
-    "Bits per hidden variable of each picture under `predict`, averaged over orders; unbiased. All pictures must share one hole."
-    generator = torch.Generator().manual_seed(seed)
-    hidden = (~given[0]).flatten().nonzero().flatten().cpu()
-    total = torch.zeros(len(images))
-    for k in range(evaluations):
-        num_given = int(len(hidden) * (k + torch.rand((), generator=generator).item()) / evaluations)
-        later = hidden[torch.randperm(len(hidden), generator=generator)[num_given:]]
-        where = torch.zeros(given[0].numel(), dtype=torch.bool).index_fill(0, later, True).view(given[0].shape)
-        where = where.to(given.device).expand_as(given)
-        nats = F.cross_entropy(predict(images, ~where, where), images[where].long(), reduction="none")
-        total += nats.view(len(images), -1).mean(1).cpu()
-    return total / evaluations / math.log(2)
+def prices(predict, images, given, evaluations=8): # -> (N,) list of floats, bits per hidden variable
+    "What each filling costs under the model, all of them priced in the same orders."
+    return bits_per_dim(predict, images, given, evaluations, [torch.Generator().manual_seed(0) for _ in images])[0].tolist()
 
 # %% ../nbs/14_inpaint.ipynb #a26d51f6
 def entropy_map(predict, images, given): # -> (H, W) float, bits
@@ -237,7 +228,7 @@ def fill(predict, cutout, settings, generator, on_step, device): # -> Inpainting
     chain = follow(states, steps, on_step)
     return Inpainting(
         images=[cutout.put_back(x) for x in chain[-1]],
-        bits_per_dim=estimate_bits_per_dim(predict, chain[-1].to(device), given).tolist(),
+        bits_per_dim=prices(predict, chain[-1].to(device), given),
         entropy=entropy_map(predict, images, given),
         settings=settings | dict(region=list(cutout.region)), chain=chain, cutout=cutout)
 
@@ -280,7 +271,7 @@ class Inpainter:
         mask_image=None,            # likewise, white = fill, of the picture's size; None: a centred hole, half of each side
         caption="",                 # what the picture shows; empty or None: no caption
         strategy="gibbs",           # "gibbs", "ancestral" or "one-shot"
-        num_inference_steps=64,     # evaluations of the network
+        num_inference_steps=128,    # evaluations of the network
         temperature=1.0,            # of each conditional; below 1 plays safe
         num_images_per_prompt=1,    # fillings, independent of each other
         generator=None,             # torch.Generator, a list of one per filling, or None: fresh seeds

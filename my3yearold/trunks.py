@@ -47,7 +47,7 @@ def doubling(
         raise ValueError(f"{layers} dilated layers of width {filter_width} cannot span {span} pixels; use {len(cycle)} layers or more")
     return [cycle[i % len(cycle)] if cycle else 1 for i in range(layers)]
 
-# %% ../nbs/06_trunks.ipynb #32c54236
+# %% ../nbs/06_trunks.ipynb #07da635e
 def _places(merge_at, default, count): # -> sorted list of the places of the merger
     places = sorted(set(default if merge_at is None else merge_at))
     wrong = [i for i in places if not 0 <= i < count]
@@ -90,7 +90,7 @@ class Stack(nn.Module):
             x = layer(x)
         return x
 
-# %% ../nbs/06_trunks.ipynb #03e8de49
+# %% ../nbs/06_trunks.ipynb #5dc90ee0
 class ResidualBlock(nn.Module):
     "x + f(x), f = two normalised 3x3 convolutions; f starts at zero, so a deep trunk starts as a shallow one."
     def __init__(
@@ -106,7 +106,7 @@ class ResidualBlock(nn.Module):
     def forward(self, x): # (N, C, H, W) -> (N, C, H, W)
         return x + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
 
-# %% ../nbs/06_trunks.ipynb #cd05e722
+# %% ../nbs/06_trunks.ipynb #60562013
 class MultiScale(nn.Module):
     "Residual blocks at halved and halved again resolutions and back (Ronneberger et al., 1505.04597), with the caption merged at some."
     def __init__(
@@ -154,7 +154,7 @@ def _check_sides(x, fold):
     if x.shape[-1] % fold or x.shape[-2] % fold:
         raise ValueError(f"a picture of {x.shape[-2]}x{x.shape[-1]} cannot be halved down to 1/{fold}; use sides that {fold} divides")
 
-# %% ../nbs/06_trunks.ipynb #b48ec77a
+# %% ../nbs/06_trunks.ipynb #e1cd5084
 class Folded(nn.Module):
     "A trunk on squares of `fold` x `fold` pixels folded into channels: space to depth and back, around any trunk."
     def __init__(self, trunk, channels, fold):
@@ -167,7 +167,7 @@ class Folded(nn.Module):
         _check_sides(x, self.fold)
         return x + self.back(self.trunk(self.into(x), states, lengths))
 
-# %% ../nbs/06_trunks.ipynb #8ab04b96
+# %% ../nbs/06_trunks.ipynb #52f439dd
 TRUNKS = ("straight", "residual", "dilated", "multiscale")
 
 def make_trunk(

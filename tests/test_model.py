@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from my3yearold.model import Head, OrderlessNADE, bumps, load_model, save_model, smooth_features
+from my3yearold.model import HEADS, Head, OrderlessNADE, bumps, load_model, save_model, smooth_features
 from my3yearold.captions import Vocabulary
 from my3yearold.trunks import TRUNKS
 
@@ -34,7 +34,7 @@ def test_levels_and_sizes(trunk, levels, size):
 
 
 @pytest.mark.parametrize("choice", [*(dict(trunk=t, merger=m) for t in TRUNKS for m in ("attention", "conv")), dict(fold=2), dict(merge_at=(0, 2)),
-                                    dict(embedding="free"), dict(head="free"), dict(reader=dict(bidirectional=True, num_layers=2, pooling="ifo"))], ids=str)
+                                    dict(embedding="free"), *(dict(head=h) for h in HEADS), dict(reader=dict(bidirectional=True, num_layers=2, pooling="ifo"))], ids=str)
 def test_every_choice_is_saved_and_loaded(tmp_path, choice):
     torch.manual_seed(0)
     model = OrderlessNADE(size=16, **SMALL | choice).eval()
@@ -44,7 +44,7 @@ def test_every_choice_is_saved_and_loaded(tmp_path, choice):
     with torch.no_grad(): assert torch.equal(load_model(tmp_path)[0](images, given, ids, lengths), model(images, given, ids, lengths))
 
 
-@pytest.mark.parametrize("head", ["smooth", "free"])
+@pytest.mark.parametrize("head", HEADS)
 def test_pixels_by_number_or_by_mask(head):
     "The two ways to ask, a boolean mask and pixels' numbers, agree."
     torch.manual_seed(0)

@@ -21,6 +21,7 @@ FLOORS = [                                  # a module imports from the floors a
     {"data", "trunks"},
     {"model", "batches"},
     {"training", "ancestral", "gibbs"},
+    {"likelihood"},
     {"inpaint"},
     {"cli"},
 ]

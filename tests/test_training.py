@@ -74,7 +74,7 @@ def test_two_processes_make_the_curve_of_one(tmp_path):
 
 @pytest.mark.parametrize("choice", [
     dict(trunk="straight", channels=16, layers=3), dict(trunk="residual", channels=16, layers=3), dict(trunk="dilated", channels=16, layers=5),
-    dict(fold=2), dict(merger="conv"), dict(merge_at=(0,)), dict(embedding="free", head="free"), dict(level="char"), dict(joined=True),
+    dict(fold=2), dict(merger="conv"), dict(merge_at=(0,)), dict(embedding="free", head="free"), dict(head="smooth"), dict(head="mixture"), dict(level="char"), dict(joined=True),
     dict(pooling="ifo", window=3, reader_layers=2, bidirectional=True, dense=True, zoneout=0.1, layer_norm=True, forget_bias=1.0, learned_start=True),
     dict(given_too=True), dict(loss="emd"), dict(loss="emd2", weighting="batch"),
     dict(masks="contiguish_disc=1,brush=1,free_form=1,bernoulli=1"), dict(stratified=False), dict(schedule="plateau"), dict(accumulate=2),
