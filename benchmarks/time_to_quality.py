@@ -38,7 +38,7 @@ def plain_run(config, data, held_out, minutes): # -> list of (minutes, bits/dim)
     optimiser = torch.optim.Adam([p for p in model.parameters() if p.requires_grad], lr=1e-3)
     examples, held_out = (Examples(d, vocabulary, torch.device("cpu")) for d in (data, held_out))
     spent, step, curve, due = 0.0, 0, [], 1.0
-    with tqdm(total=round(minutes, 1), desc="plain", unit="min") as bar:
+    with tqdm(total=minutes, desc="plain", bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f} of {total:.1f} minutes{postfix}") as bar:
         while spent < minutes:
             begun, generator = time.monotonic(), seeded(config.seed, step)
             index = examples.index(step, 16, config.seed)
@@ -48,7 +48,7 @@ def plain_run(config, data, held_out, minutes): # -> list of (minutes, bits/dim)
             optimiser.step()
             passed, step = (time.monotonic() - begun) / 60, step + 1
             spent += passed
-            bar.update(round(min(spent, minutes) - bar.n, 4))
+            bar.update(min(spent, minutes) - bar.n)
             if spent >= min(due, minutes):
                 curve.append((round(spent, 3), round(validate(model.eval(), held_out, config), 4)))
                 model.train(); bar.set_postfix_str(f"{curve[-1][1]:.3f} bits/dim"); due += max(1.0, minutes / 20)
