@@ -5,14 +5,13 @@
 
 Writes figures.json beside the weights. Scenes: bits/dim of unseen scenes, and 200 scenes with an object fully hidden, filled
 with the true caption and with another scene's. Photographs: bits/dim of the archives' validation pictures, and 32 of each with
-the centre filled."""
+the centre filled by two strategies."""
 import argparse, json, math, platform, shlex, sys
 from pathlib import Path
 import torch
 from tqdm import tqdm
 from my3yearold.data import course_archive
-from my3yearold.gibbs import gibbs
-from my3yearold.inpaint import weights_folder
+from my3yearold.inpaint import prices, strategies, weights_folder
 from my3yearold.losses import bits, cross_entropy
 from my3yearold.masks import centre, orderless, subset
 from my3yearold.model import load_model
@@ -39,13 +38,13 @@ def bits_per_dim(model, vocabulary, data, region=None, captions=True, seed=0, sc
 
 
 @torch.no_grad()
-def fill(model, vocabulary, images, given, captions, steps, seed, temperature=1.0): # -> (N, 3, H, W)
-    "Gibbs with independent blocks under Yao's schedule; a generator per picture, so the batch does not matter."
+def fill(model, vocabulary, images, given, captions, steps, seed, temperature=1.0, strategy="gibbs"): # -> (N, 3, H, W)
+    "A strategy of the pipeline; a generator per picture, so the batch does not matter."
     filled = []
     for index in tqdm(torch.arange(len(images)).split(20), desc="filling", leave=False):
         predict = model.bind(*vocabulary.encode([captions[i] for i in index.tolist()]))
         generators = [torch.Generator().manual_seed(seed + i) for i in index.tolist()]
-        for state in gibbs(predict, images[index], given[index], num_steps=steps, generator=generators, temperature=temperature): pass
+        for state in strategies[strategy](predict, images[index], given[index], steps, generator=generators, temperature=temperature): pass
         filled.append(state.images)
     return torch.cat(filled)
 
@@ -82,15 +81,26 @@ def measure_scenes(model, vocabulary, n, steps, seed):
     return figures | dict(hidden_objects=n, steps=steps, temperature=1.0)
 
 
+def layout_error(filled, images, given): # -> mean absolute difference of the hole's 8x8 tiles, of their mean colours
+    apart = torch.nn.functional.avg_pool2d(filled.float() - images.float(), 8)
+    inside = torch.nn.functional.avg_pool2d((~given).float(), 8) == 1
+    return apart[inside].abs().mean().item()
+
+
 def measure_fillings(model, vocabulary, data, steps, seed, n=32):
-    "The centres of the first n pictures, filled at two temperatures, beside the truth."
+    "The centres of the first n pictures, filled by both Gibbs strategies at two temperatures, beside the truth."
     images, given = torch.as_tensor(data.images[:n]), centre(n, 64)
     captions = [(c or [""])[0] for c in data.captions[:n]]
-    true_differences = neighbour_differences(images, given)
-    figures = dict(pictures=n, steps=steps, truth=dict(roughness=1.0, extremes=round(extremes(images, given), 5)))
-    for temperature in (1.0, 0.9):
-        filled = fill(model, vocabulary, images, given, captions, steps, seed, temperature)
-        figures[f"temperature {temperature}"] = dict(roughness=round(neighbour_differences(filled, given) / true_differences, 4), extremes=round(extremes(filled, given), 5))
+    predict = model.bind(*vocabulary.encode(captions))
+    def row(filled):
+        return dict(roughness=round(neighbour_differences(filled, given) / neighbour_differences(images, given), 4),
+                    extremes=round(extremes(filled, given), 5), layout_error=round(layout_error(filled, images, given), 2),
+                    bits_per_dim=round(sum(prices(predict, filled, given)) / n, 3))
+    figures = dict(pictures=n, steps=steps, truth=row(images))
+    for strategy in ("gibbs", "yao"):
+        for temperature in (1.0, 0.9):
+            filled = fill(model, vocabulary, images, given, captions, steps, seed, temperature, strategy)
+            figures[f"{strategy}, temperature {temperature}"] = row(filled)
     return figures
 
 

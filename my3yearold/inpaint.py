@@ -22,7 +22,7 @@ from .data import read_picture
 from .model import load_model
 from .sampling import one_shot
 from .ancestral import ancestral
-from .gibbs import gibbs
+from .gibbs import gibbs, mending_schedule
 from .likelihood import bits_per_dim
 
 # %% ../nbs/14_inpaint.ipynb #2b3262e2
@@ -157,7 +157,9 @@ def weights_folder(weights): # -> Path
 
 # %% ../nbs/14_inpaint.ipynb #bb91361d
 strategies = {
-    "gibbs": lambda predict, images, given, steps, **options: gibbs(predict, images, given, num_steps=steps, **options),
+    "gibbs": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, mending_schedule, **options,
+                 start=max(1, steps // 2), start_temperature=0.65 * options.get("temperature", 1.0)),
+    "yao": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, **options),
     "ancestral": lambda predict, images, given, steps, **options: ancestral(predict, images, given, evaluations=steps, **options),
     "one-shot": lambda predict, images, given, steps, **options: one_shot(predict, images, given, **options),
 }
@@ -270,7 +272,7 @@ class Inpainter:
         image,                      # path, PIL picture, uint8 array (H, W, 3) or tensor (3, H, W)
         mask_image=None,            # likewise, white = fill, of the picture's size; None: a centred hole, half of each side
         caption="",                 # what the picture shows; empty or None: no caption
-        strategy="gibbs",           # "gibbs", "ancestral" or "one-shot"
+        strategy="gibbs",           # "gibbs", "yao", "ancestral" or "one-shot"
         num_inference_steps=128,    # evaluations of the network
         temperature=1.0,            # of each conditional; below 1 plays safe
         num_images_per_prompt=1,    # fillings, independent of each other

@@ -40,7 +40,7 @@ def _inside(region, n, size, device):
         raise ValueError(f"region is empty in picture {int(empty.nonzero()[0])}: an orderless mask needs a variable inside")
     return region
 
-# %% ../nbs/03_masks.ipynb #fc412d0a
+# %% ../nbs/03_masks.ipynb #74ecea2b
 def _spread(u, generator):
     "Uniform draws (n, 1), each moved into its own n-th of [0, 1), the strata dealt at random; every one is still uniform."
     if isinstance(generator, (list, tuple)):
@@ -48,7 +48,7 @@ def _spread(u, generator):
     stratum = _uniform(1, len(u), generator, u.device).argsort(1).T
     return ((stratum + u) / len(u)).clamp(max=1 - 2**-53)      # rounding must not reach 1
 
-# %% ../nbs/03_masks.ipynb #af9e8422
+# %% ../nbs/03_masks.ipynb #28e62104
 def orderless(
     n, # number of pictures
     size=64, # height and width
@@ -75,7 +75,7 @@ def orderless(
     given = torch.ones(n, variables, dtype=torch.bool, device=u.device)
     return given.scatter_(1, order, ~first.expand(n, -1)).view(n, 3, size, size)
 
-# %% ../nbs/03_masks.ipynb #fe925a6e
+# %% ../nbs/03_masks.ipynb #5512ba08
 def _range(name, value, least, most=math.inf):
     "A number or range as (low, high), both ends included."
     low, high = (value, value) if isinstance(value, (int, float)) else value
@@ -95,7 +95,7 @@ def bernoulli(
     u = _uniform(n, 1 + 3 * size * size, generator, device)
     return (u[:, 1:] < low + (high - low) * u[:, :1]).view(n, 3, size, size)
 
-# %% ../nbs/03_masks.ipynb #ffc71032
+# %% ../nbs/03_masks.ipynb #8749ffc5
 def _side(name, value, size):
     "A side as its range (low, high), both ends included."
     low, high = (value, value) if isinstance(value, int) else value
@@ -125,7 +125,7 @@ def rectangle(
     hidden = rows[:, :, None] & columns[:, None, :]
     return ~hidden[:, None].repeat(1, 3, 1, 1)
 
-# %% ../nbs/03_masks.ipynb #f884c36f
+# %% ../nbs/03_masks.ipynb #b3623b9d
 def centre(
     n, # number of pictures
     size, # height and width of the picture
@@ -140,7 +140,7 @@ def centre(
     given[:, :, start:start + hole, start:start + hole] = False
     return given
 
-# %% ../nbs/03_masks.ipynb #261f3df8
+# %% ../nbs/03_masks.ipynb #b428f3c8
 def _reach(radius, shape):
     "Half-widths of the neighbourhood in the rows 0..radius from its middle, never increasing."
     rows = range(radius + 1)
@@ -160,7 +160,7 @@ def _dilate(failed, reach):
         result |= band[..., r + w + 1:r + w + 1 + S] != band[..., r - w:r - w + S]
     return result
 
-# %% ../nbs/03_masks.ipynb #b428f3c8
+# %% ../nbs/03_masks.ipynb #cb6290f1
 def contiguish(
     n, # number of pictures
     size, # height and width
@@ -180,7 +180,7 @@ def contiguish(
     failed = u[:, 1:] >= u[:, :1]**(1 / area)
     return ~_dilate(failed.view(n, 3, size, size), reach)
 
-# %% ../nbs/03_masks.ipynb #e68ed3a7
+# %% ../nbs/03_masks.ipynb #90c7dbe5
 def orderless_in_rectangle(
     n, # number of pictures
     size=64, # height and width
@@ -194,7 +194,7 @@ def orderless_in_rectangle(
     region = ~rectangle(n, size, sides, sides, generator, device)
     return orderless(n, size, generator, region, device, stratified)
 
-# %% ../nbs/03_masks.ipynb #9c7c5a64
+# %% ../nbs/03_masks.ipynb #f46186a2
 def _near(start, end, radius, size):
     "Pixels (n, size, size) within radius (n, 1) of the segments from start to end, each (n, 2) as row, column."
     line = torch.arange(size, device=start.device, dtype=start.dtype)
@@ -203,7 +203,7 @@ def _near(start, end, radius, size):
     t = ((y * dy + x * dx) / (dy**2 + dx**2).clamp(min=1e-12)).clamp(0, 1)
     return (y - t * dy)**2 + (x - t * dx)**2 <= radius[:, :, None]**2
 
-# %% ../nbs/03_masks.ipynb #3d98d7a7
+# %% ../nbs/03_masks.ipynb #bb30775c
 def _stroke(u, size, thin, thick, segments=8):
     "Hidden pixels (n, size, size) of one stroke per picture, from uniform draws u (n, 5 + 2 * segments)."
     place, angle = (u[:, :2] * size).floor(), 2 * math.pi * u[:, 2]
@@ -220,7 +220,7 @@ def _stroke(u, size, thin, thick, segments=8):
         place = end
     return hidden
 
-# %% ../nbs/03_masks.ipynb #389b5161
+# %% ../nbs/03_masks.ipynb #0834ce84
 def brush(
     n, # number of pictures
     size, # height and width
@@ -239,7 +239,7 @@ def brush(
         hidden |= _stroke(draws, size, thin, thick) & (k < number)[..., None]
     return ~hidden[:, None].repeat(1, 3, 1, 1)
 
-# %% ../nbs/03_masks.ipynb #7c5d0ba7
+# %% ../nbs/03_masks.ipynb #e7d56215
 def free_form(
     n, # number of pictures
     size, # height and width
@@ -257,7 +257,7 @@ def free_form(
         given &= rectangle(n, size, sides, sides, generator, given.device) | (k >= number)[..., None, None]
     return given
 
-# %% ../nbs/03_masks.ipynb #2fed1257
+# %% ../nbs/03_masks.ipynb #845227ae
 def _rectangle(n, size, **where): return rectangle(n, size, *2 * [(max(1, size // 8), size)], **where)
 def _centre(n, size, generator, device): return centre(n, size, device=device)
 def _contiguish(n, size, shape, **where): return contiguish(n, size, size // 8, shape, **where)
@@ -279,7 +279,7 @@ def _maker(kind, stratified):
         return partial(_orderless_in, hole=_HOLES[kind.removeprefix("orderless_in_")], stratified=stratified)
     return {**_SCATTERED, **_HOLES}[kind]
 
-# %% ../nbs/03_masks.ipynb #e7d56215
+# %% ../nbs/03_masks.ipynb #cfd8980c
 def parse_mixture(
     weights, # "orderless=1,rectangle=2" (a name alone weighs 1), or a dict of names or mask functions to weights
 ): # dict of names or functions to floats
@@ -300,7 +300,7 @@ def parse_mixture(
 
 parse_mixture("orderless=1, rectangle=2, brush=0.5, centre")
 
-# %% ../nbs/03_masks.ipynb #845227ae
+# %% ../nbs/03_masks.ipynb #2e0d3b39
 def mixture(
     n, # number of pictures
     size, # height and width
@@ -322,7 +322,7 @@ def mixture(
         given[chosen] = _maker(name, stratified)(len(chosen), size, generator=own, device=u.device)
     return given
 
-# %% ../nbs/03_masks.ipynb #b59e24a8
+# %% ../nbs/03_masks.ipynb #e7327c02
 def subset(
     hidden, # bool (N, 3, H, W)
     limit, # at most so many per picture, >= 1

@@ -82,12 +82,13 @@ def neighbours(guess): # (N, 3, H, W) -> (N, 27, H, W)
 # %% ../nbs/07_model.ipynb #e420b06b
 HEADS = ("neighbours", "smooth", "mixture", "free")
 
+# %% ../nbs/07_model.ipynb #726d53a3
 class Head(nn.Module):
     "Features to one categorical over the levels per variable, evaluated only where asked."
     def __init__(self, channels, levels=256, head="neighbours"): # C; L; one of HEADS
         super().__init__()
         if head not in HEADS: raise ValueError(f"unknown head {head!r}; there are {', '.join(map(repr, HEADS))}")
-        self.levels, self.head = levels, head
+        self.channels, self.levels, self.head = channels, levels, head
         self.register_buffer("values", torch.linspace(-1, 1, levels), persistent=False)
         if head == "mixture":
             self.mixture, self.bias = nn.Parameter(torch.randn(3, 12, channels) * 0.02), nn.Parameter(torch.randn(3, 12) * 0.3 - torch.tensor([0.0, 0.0, 1.0]).repeat_interleave(4))
@@ -102,7 +103,9 @@ class Head(nn.Module):
         self.taps, self.tap_bias = nn.Parameter(torch.zeros(3, 27, channels)), nn.Parameter(torch.zeros(3, 27))                          # t
         self.tail, self.tail_bias = nn.Parameter(torch.zeros(3, 2, channels)), nn.Parameter(torch.tensor([[-3.0, 6.0]]).repeat(3, 1))    # nu, before its softplus; sigma
 
-    def rows(self, h, guess, near, c): # (K, C), (K,), (K, 27), channel -> (K, levels)
+    def rows(self, known, c): # (K, C + 3 + 27): features, guess, neighbours; channel -> (K, levels)
+        h, guesses, near = known.float().tensor_split((self.channels, self.channels + 3), -1)
+        guess = guesses[:, c]
         if self.head == "mixture":
             return logistic_mixture_logits(F.linear(h, self.mixture[c], self.bias[c]) + F.pad(guess[:, None].expand(-1, 4), (4, 4)), self.levels)
         logits = F.linear(h, self.basis @ self.coefficients[c] + self.free[c], self.bias[c])     # bumps and free terms are one linear map
@@ -117,16 +120,12 @@ class Head(nn.Module):
         return logits - F.softplus(nu)[:, None] * torch.log1p(squared * sigma.clamp(max=13).exp()[:, None])
 
     def forward(self, features, guess, where): # (N, C, H, W), (N, 3, H, W)
-        """Logits (K, levels) at the True entries of `where`, bool (N, 3, H, W), in row-major order; or (N, 3, k, levels)
-        where `where` names pixels, int64 (N, 3, k) in 0..H*W-1: the form of training, whose shapes never change."""
+        "Logits (K, levels) at the True entries of a bool `where`, row-major; or (N, 3, k, levels) where it names pixels, int64 in 0..H*W-1: for training, whose shapes never change."
         near = [neighbours(guess)] if self.head == "neighbours" else []
         pixels = torch.cat([features, guess, *near], 1).permute(0, 2, 3, 1)                      # (N, H, W, C + 3 + 27)
-        def rows(known, c):
-            h, guesses, near = known.float().split((features.shape[1], 3, known.shape[-1] - features.shape[1] - 3), -1)
-            return self.rows(h, guesses[:, c], near, c)
-        return (at_mask if where.dtype == torch.bool else at_pixels)(rows, pixels, where)
+        return (at_mask if where.dtype == torch.bool else at_pixels)(self.rows, pixels, where)
 
-# %% ../nbs/07_model.ipynb #726d53a3
+# %% ../nbs/07_model.ipynb #e3e3633c
 def at_mask(rows, pixels, where): # rows(known (K, C), channel) -> (K, levels); (N, H, W, C); bool (N, 3, H, W) -> (K, levels)
     "Rows at the True entries, in row-major order."
     n, channel, y, x = where.nonzero(as_tuple=True)
@@ -138,7 +137,7 @@ def at_pixels(rows, pixels, index): # likewise; int64 (N, 3, k) -> (N, 3, k, lev
     picture, pixels = torch.arange(len(index), device=index.device)[:, None], pixels.flatten(1, 2)
     return torch.stack([rows(pixels[picture, index[:, c]].flatten(0, 1), c).unflatten(0, (len(index), -1)) for c in range(3)], 1)
 
-# %% ../nbs/07_model.ipynb #df22f838
+# %% ../nbs/07_model.ipynb #bfa6c6ba
 class OrderlessNADE(nn.Module):
     """p(hidden variable | given variables, caption) for all hidden variables at once (Uria, Murray and Larochelle, 1310.1757).
     A hidden variable's value cannot reach any output: the door and the guess hold zeros in its place."""
@@ -148,16 +147,14 @@ class OrderlessNADE(nn.Module):
         levels=256, trunk="multiscale", # values a variable can take; kind of convnet
         widths=(32, 64, 96, 160), blocks=(1, 1, 2, 2), # channels, and residual blocks per direction, at each resolution
         word_size=64, state_size=128, # width of a word's embedding, of the reader's states
-        channels=64, layers=8, filter_width=3, # of the trunks at full resolution
-        merger="attention", merge_at=None, fold=1, # see `make_trunk`
+        channels=64, layers=8, filter_width=3, merger="attention", merge_at=None, fold=1, # see `make_trunk`
         embedding="smooth", head="neighbours", # what is known of the order of the levels, see Door and Head
         reader=None, # further settings of the QRNN, a dict
     ):
+        settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
         if not 2 <= levels <= 256: raise ValueError(f"{levels} levels do not fit a uint8 picture; use 2 to 256")
-        self.config = dict(vocab_size=vocab_size, size=size, levels=levels, trunk=trunk, widths=list(widths), blocks=list(blocks),
-                           word_size=word_size, state_size=state_size, channels=channels, layers=layers, filter_width=filter_width,
-                           merger=merger, merge_at=merge_at if merge_at is None else list(merge_at), fold=fold, embedding=embedding, head=head, reader=reader or {})
+        self.config = {k: list(v) if isinstance(v, tuple) else v for k, v in settings.items()} | dict(reader=reader or {})
         self.words = nn.Embedding(vocab_size, word_size, padding_idx=0)
         self.reader = QRNN(word_size, state_size, **self.config["reader"])
         width = widths[0] if trunk == "multiscale" else channels
@@ -176,16 +173,14 @@ class OrderlessNADE(nn.Module):
     def predict(self, images, given, states, lengths, where=None):
         guess = pull_push(images.float() * (2 / (self.head.levels - 1)) - 1, given)
         x = self.trunk(self.door(images, given) + self.guess(guess), states, lengths)
-        everywhere = torch.ones_like(given) if where is None else where
-        logits = self.head(F.silu(self.norm(x)), guess, everywhere)
+        logits = self.head(F.silu(self.norm(x)), guess, torch.ones_like(given) if where is None else where)
         return logits.unflatten(0, given.shape) if where is None else logits
     def bind(self, ids, lengths): # -> predict(images, given, where) -> (K, levels)
         "Read the captions once; the result is what samplers take."
         states = self.read(ids, lengths)
-        def predict(images, given, where): return self.predict(images, given, states, lengths, where)
-        return predict
+        return lambda images, given, where: self.predict(images, given, states, lengths, where)
 
-# %% ../nbs/07_model.ipynb #af17aa7a
+# %% ../nbs/07_model.ipynb #4c965c96
 def save_model(folder, model, vocabulary, card=None):
     "Weights in half precision (model.safetensors), configuration, vocabulary and card; each file is whole or not there."
     folder = Path(folder)

@@ -103,7 +103,7 @@ def reverse_words(x, lengths=None): # (N, T, D), (N,) -> (N, T, D)
     t, n = torch.arange(x.shape[1], device=x.device), lengths[:, None]
     return x.take_along_dim(torch.where(t < n, n - 1 - t, t)[..., None], 1)
 
-# %% ../nbs/04_qrnn.ipynb #7b56720d
+# %% ../nbs/04_qrnn.ipynb #5dd79366
 class QRNN(QRNNLayer):
     "Quasi-recurrent layers upon each other. With defaults it is one `QRNNLayer` (and has its parameters' names); further ones are `others`."
     def __init__(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['LOSSES', 'TrainConfig', 'check', 'scored_loss', 'validate', 'progress', 'learning_rate', 'plateau', 'update_average',
            'engine', 'pick_precision', 'parts', 'train_step', 'train', 'model_options', 'note', 'fit', 'tracer',
-           'Journal', 'checkpoint', 'sizes', 'sheets']
+           'checkpoint', 'sizes', 'sheets']
 
 # %% ../nbs/09_training.ipynb #face7563
 import json, math, time
@@ -22,7 +22,7 @@ from .captions import Vocabulary, join_captions
 from .losses import bits, cross_entropy, emd
 from .masks import centre, orderless, parse_mixture
 from .model import OrderlessNADE, load_model, save_model
-from .runs import Interruptible, Log, load_checkpoint, provenance, save_checkpoint
+from .runs import Interruptible, Journal, load_checkpoint, provenance, save_checkpoint
 from .sampling import draw
 from .show import hole
 
@@ -212,12 +212,14 @@ def train(config, resume=False): # -> the run folder
     fit(config, folder, state, model, average, optimiser, placed(data), placed(held_out), vocabulary, accelerator)
     return folder
 
+# %% ../nbs/09_training.ipynb #e240556e
 def model_options(config): # -> the arguments of OrderlessNADE that a configuration chooses
     names = ("trunk", "widths", "blocks", "channels", "layers", "filter_width", "fold", "merger", "embedding", "head")
     reader = dict(num_layers=config.reader_layers, **{name: getattr(config, name) for name in (
         "pooling", "window", "bidirectional", "dense", "zoneout", "layer_norm", "forget_bias", "learned_start")})
     return {name: getattr(config, name) for name in names} | dict(merge_at=config.merge_at or None, reader=reader)
 
+# %% ../nbs/09_training.ipynb #41f2e88d
 def note(folder, config, step):
     "The run folder's config.json and, for each time the run begins or goes on, a line of provenance.jsonl; a new run clears away an older one's checkpoints."
     folder.mkdir(parents=True, exist_ok=True)
@@ -226,7 +228,7 @@ def note(folder, config, step):
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
     with open(folder / "provenance.jsonl", "a") as f: f.write(json.dumps(dict(step=step) | provenance()) + "\n")
 
-# %% ../nbs/09_training.ipynb #e240556e
+# %% ../nbs/09_training.ipynb #01f27941
 def fit(config, folder, state, model, average, optimiser, examples, held_out, vocabulary, accelerator):
     "Step until the budget is spent; validate and save a checkpoint now and then, at the end, and when interrupted."
     device, look = accelerator.device, 20 if accelerator.device.type == "cuda" else 1
@@ -235,7 +237,7 @@ def fit(config, folder, state, model, average, optimiser, examples, held_out, vo
     journal = Journal(config, folder, state, accelerator)
     with Interruptible() as stop, tracer(config, folder) as trace:
         while True:
-            minutes, asked_to_stop = journal.agree(stop.asked, look)
+            minutes, asked_to_stop = journal.clock.agree(journal.step, stop.asked, look)
             done = progress(journal.step, minutes, config)
             if done >= 1 or asked_to_stop or journal.step % config.validate_every == 0 and journal.step > state["step"]:
                 journal.look(examples)
@@ -246,7 +248,7 @@ def fit(config, folder, state, model, average, optimiser, examples, held_out, vo
             if done >= 1: break
             rate = learning_rate(journal.step, done, config, state["factor"])
             for group in optimiser.param_groups: group["lr"] = rate
-            with journal.waiting(): asked = questions(config, examples, journal.step, device)
+            with journal.clock.waiting(): asked = questions(config, examples, journal.step, device)
             optimiser.zero_grad()
             loss = train_step(config, wrapped, examples, asked, accelerator)
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
@@ -262,67 +264,13 @@ def tracer(config, folder): # a context: torch's profiler over `profile` steps, 
     return torch.profiler.profile(schedule=torch.profiler.schedule(wait=5, warmup=2, active=config.profile, repeat=1),
                                   on_trace_ready=lambda p: p.export_chrome_trace(str(folder / "trace.json")))
 
-# %% ../nbs/09_training.ipynb #41f2e88d
-class Journal:
-    "The bar and the figures of a run as it goes; raises FloatingPointError when the loss is no number or three times its best."
-    columns = ("step", "minutes", "pictures", "pictures_per_second", "waiting", "learning_rate", "train", "valid", "valid_centre", "valid_blank", "valid_no_caption", "valid_given")
-    def __init__(self, config, folder, state, accelerator):
-        self.config, self.folder, self.step, self.main = config, folder, state["step"], accelerator.is_main_process
-        self.log = Log(folder, self.columns, self.step) if self.main else None
-        self.begun, self.earlier, self.recent, self.smooth, self.lowest, self.rate = time.monotonic(), state["minutes"], [], math.nan, math.inf, 0.0
-        self.bar = tqdm(total=config.max_steps, initial=self.step, desc="training", unit="step", disable=not self.main)
-        self.best, self.accelerator, self.waited, self.since = state["best"], accelerator, 0.0, (time.monotonic(), self.step)
-
-    def agree(self, asked, look): # -> minutes, whether to stop: the same in all processes, so that they stop together
-        now = [self.earlier + (time.monotonic() - self.begun) / 60, float(asked)]
-        if self.accelerator.num_processes > 1:
-            if self.step % look == 0:
-                self.agreed = torch.tensor(now, device=self.accelerator.device)
-                torch.distributed.all_reduce(self.agreed, torch.distributed.ReduceOp.MAX)
-            now = self.agreed.tolist()
-        return now[0], bool(now[1])
-
-    @contextmanager
-    def waiting(self):
-        begun = time.monotonic()
-        yield
-        self.waited += time.monotonic() - begun
-
-    def note(self, loss, rate):
-        self.recent.append((self.step, loss)); self.rate = rate
-        self.step += 1
-        self.bar.update()
-
-    def look(self, examples):
-        "Read the losses since the last look."
-        for step, loss in self.recent:
-            loss = bits(self.accelerator.reduce(loss, "sum").item())
-            self.smooth = loss if math.isnan(self.smooth) else 0.98 * self.smooth + 0.02 * loss
-            self.lowest = min(self.lowest, self.smooth)
-            if not (math.isfinite(loss) and self.smooth <= 3 * self.lowest): self.alarm(step, loss, examples)
-        self.recent = []
-        self.bar.set_postfix_str(f"{self.smooth:.3f} bits/dim, best valid {self.best:.3f}")
-
-    def alarm(self, step, loss, examples):
-        names = ", ".join(examples.names[i] for i in examples.index(step, self.config.batch_size, self.config.seed).tolist()[:8])
-        last = max(self.folder.glob("checkpoint-*.safetensors"), default="no checkpoint yet")
-        raise FloatingPointError(f"the loss is {loss:.3g} bits/dim at step {step} (pictures {names}); go on from {last} with a smaller learning rate")
-
-    def speed(self): # -> figures since the last time
-        now, seconds = time.monotonic(), max(1e-9, time.monotonic() - self.since[0])
-        figures = dict(pictures_per_second=(self.step - self.since[1]) * self.config.batch_size / seconds, waiting=self.waited / seconds)
-        self.waited, self.since = 0.0, (now, self.step)
-        return figures
-
-    def close(self): self.bar.close()
-
-# %% ../nbs/09_training.ipynb #01f27941
+# %% ../nbs/09_training.ipynb #c97a64a7
 def checkpoint(config, folder, state, model, average, optimiser, held_out, vocabulary, journal, validated=True):
     "Validate, log, keep the best averaged weights with their card, and save what a resumed run needs. One process does it; the others wait."
     if validated and journal.main:
         kinds = dict(valid=("whole", True), valid_centre=("centre", True), valid_blank=("blank", True), valid_no_caption=("whole", False), valid_given=("given", True))
         figures = {name: validate(average, held_out, config, *how) for name, how in kinds.items()}
-        figures = dict(minutes=state["minutes"], pictures=state["step"] * config.batch_size, **journal.speed(), learning_rate=journal.rate, train=journal.smooth, **figures)
+        figures = dict(minutes=state["minutes"], pictures=state["step"] * config.batch_size, **journal.clock.speed(journal.step, config.batch_size), learning_rate=journal.rate, train=journal.smooth, **figures)
         journal.log.row(state["step"], **figures, **(sizes(model) if journal.log.board else {}))
         if journal.log.board: journal.log.pictures(state["step"], **sheets(average, held_out, config))
         state["stale"] += 1
@@ -335,13 +283,13 @@ def checkpoint(config, folder, state, model, average, optimiser, held_out, vocab
         shared = [state]
         torch.distributed.broadcast_object_list(shared)
         state.update(shared[0])
-    journal.since = (time.monotonic(), journal.step)
+    journal.clock.since = (time.monotonic(), journal.step)
 
 def sizes(model): # -> log10 of the mean absolute value of every parameter and gradient
     tensors = {f"parameter/{k}": p for k, p in model.named_parameters()} | {f"gradient/{k}": p.grad for k, p in model.named_parameters() if p.grad is not None}
     return {k: math.log10(v.detach().abs().mean().item() + 1e-12) for k, v in tensors.items()}
 
-# %% ../nbs/09_training.ipynb #e43436e3
+# %% ../nbs/09_training.ipynb #17b4406b
 @torch.no_grad()
 def sheets(model, examples, config, n=8): # -> dict of contact sheets (3, H, n W) uint8
     "Held-out pictures as the model sees them: real, with the hole, filled at once, its mean, the entropy of every variable, and how decided the attention is."

@@ -58,6 +58,7 @@ def _merger(name): # -> class
     if name not in MERGERS: raise ValueError(f"unknown merger {name!r}; there are {', '.join(map(repr, MERGERS))}")
     return MERGERS[name]
 
+# %% ../nbs/06_trunks.ipynb #5dc90ee0
 class Stack(nn.Module):
     "Layers at full resolution, one after another, with a merger at the entrance of some: the predecessor's trunks."
     fold = 1 # sides may be any number of pixels
@@ -90,7 +91,7 @@ class Stack(nn.Module):
             x = layer(x)
         return x
 
-# %% ../nbs/06_trunks.ipynb #5dc90ee0
+# %% ../nbs/06_trunks.ipynb #e560c6d8
 class ResidualBlock(nn.Module):
     "x + f(x), f = two normalised 3x3 convolutions; f starts at zero, so a deep trunk starts as a shallow one."
     def __init__(
@@ -106,7 +107,12 @@ class ResidualBlock(nn.Module):
     def forward(self, x): # (N, C, H, W) -> (N, C, H, W)
         return x + self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
 
-# %% ../nbs/06_trunks.ipynb #60562013
+# %% ../nbs/06_trunks.ipynb #509933f3
+def _check_sides(x, fold):
+    if x.shape[-1] % fold or x.shape[-2] % fold:
+        raise ValueError(f"a picture of {x.shape[-2]}x{x.shape[-1]} cannot be halved down to 1/{fold}; use sides that {fold} divides")
+
+# %% ../nbs/06_trunks.ipynb #e1cd5084
 class MultiScale(nn.Module):
     "Residual blocks at halved and halved again resolutions and back (Ronneberger et al., 1505.04597), with the caption merged at some."
     def __init__(
@@ -150,11 +156,7 @@ class MultiScale(nn.Module):
             for block in self.up[i]: x = block(x)
         return x
 
-def _check_sides(x, fold):
-    if x.shape[-1] % fold or x.shape[-2] % fold:
-        raise ValueError(f"a picture of {x.shape[-2]}x{x.shape[-1]} cannot be halved down to 1/{fold}; use sides that {fold} divides")
-
-# %% ../nbs/06_trunks.ipynb #e1cd5084
+# %% ../nbs/06_trunks.ipynb #08d141de
 class Folded(nn.Module):
     "A trunk on squares of `fold` x `fold` pixels folded into channels: space to depth and back, around any trunk."
     def __init__(self, trunk, channels, fold):
@@ -167,7 +169,7 @@ class Folded(nn.Module):
         _check_sides(x, self.fold)
         return x + self.back(self.trunk(self.into(x), states, lengths))
 
-# %% ../nbs/06_trunks.ipynb #52f439dd
+# %% ../nbs/06_trunks.ipynb #0ddb580b
 TRUNKS = ("straight", "residual", "dilated", "multiscale")
 
 def make_trunk(

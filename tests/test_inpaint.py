@@ -194,7 +194,7 @@ def test_captions_of_unknown_words_warn_and_go_on():
 # --- faults
 
 @pytest.mark.parametrize("options, sentence", [
-    (dict(strategy="magic"), "unknown strategy 'magic'; there are gibbs, ancestral, one-shot"),
+    (dict(strategy="magic"), "unknown strategy 'magic'; there are gibbs, yao, ancestral, one-shot"),
     (dict(num_inference_steps=0), "counted from 1"),
     (dict(num_images_per_prompt=0), "counted from 1"),
     (dict(temperature=-1.0), "temperature -1.0"),
@@ -238,7 +238,7 @@ def test_bundled_weights_load():
 
 # --- chains
 
-@pytest.mark.parametrize("strategy, evaluations", [("gibbs", 5), ("ancestral", 5), ("one-shot", 1)])
+@pytest.mark.parametrize("strategy, evaluations", [("gibbs", 5), ("yao", 5), ("ancestral", 5), ("one-shot", 1)])
 def test_strategies_seeds_and_steps(strategy, evaluations):
     pixels, hole = random_case((20, 30), 0, 0.3)
     seen = []

@@ -18,6 +18,7 @@ SAMPLERS = {
     "raster": lambda *a, **k: ancestral(*a, order="raster", **k),
     "ancestral in 3": lambda *a, **k: ancestral(*a, evaluations=3, **k),
     "gibbs": lambda *a, **k: gibbs(*a, num_steps=6, **k),
+    "gibbs from 3 turns": lambda *a, **k: gibbs(*a, num_steps=6, start=3, **k),
 }
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
@@ -284,6 +285,7 @@ IMAGES, GIVEN = torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.zeros(2, 3, 2,
     (lambda: ancestral(neighbours, IMAGES, GIVEN, evaluations=0), "evaluations=0"),
     (lambda: gibbs(neighbours, IMAGES, GIVEN, block="ancestral"), "ancestral.*independent"),
     (lambda: gibbs(neighbours, IMAGES, GIVEN, num_steps=0), "num_steps=0"),
+    (lambda: gibbs(neighbours, IMAGES, GIVEN, num_steps=5, start=6), "start=6.*num_steps=5"),
     (lambda: one_shot(neighbours, IMAGES.float(), GIVEN), "float32.*uint8"),
     (lambda: one_shot(neighbours, IMAGES, GIVEN.int()), "int32.*boolean"),
     (lambda: one_shot(neighbours, IMAGES, GIVEN[:1]), r"\(2, 3, 2, 2\).*\(1, 3, 2, 2\)"),
