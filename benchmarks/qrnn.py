@@ -1,11 +1,15 @@
 """Forward and backward through a QRNN layer and through nn.LSTM, interleaved; the table gives medians and the LSTM's time over the QRNN's.
 
     python benchmarks/qrnn.py [--repeats 7] [--hidden 256] [--device cpu|cuda] [--threads 2]
+
+Writes benchmarks/results/qrnn_DEVICE.json, which page 04_qrnn prints.
 """
 import argparse
+import json
 import platform
 import statistics
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -45,6 +49,7 @@ def main():
     machine = torch.cuda.get_device_name() if args.device == "cuda" else f"{processor()}, {args.threads} threads"
     print(f"{machine}; torch {torch.__version__}; {args.hidden} neurons, window 2, fo-pooling, float32; median of {args.repeats}, interleaved\n")
     print("batch  length   QRNN ms   LSTM ms   LSTM / QRNN   paper (cuDNN LSTM)")
+    table = []
     for batch in args.batches:
         for length in args.lengths:
             x = torch.randn(batch, length, args.hidden, device=args.device, requires_grad=True)
@@ -53,6 +58,9 @@ def main():
             rounds = [[seconds(layer, x) for layer in layers] for _ in range(args.repeats)]
             qrnn, lstm = (1e3 * statistics.median(times) for times in zip(*rounds))
             print(f"{batch:5}  {length:6}  {qrnn:8.1f}  {lstm:8.1f}  {lstm / qrnn:11.1f}x   {PAPER.get(batch, '')}", flush=True)
+            table.append(dict(batch=batch, length=length, qrnn_ms=round(qrnn, 1), lstm_ms=round(lstm, 1)))
+    found = dict(machine=machine, torch=torch.__version__, hidden=args.hidden, repeats=args.repeats, table=table)
+    (Path(__file__).parent / "results" / f"qrnn_{args.device}.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__": main()

@@ -67,5 +67,5 @@ class ConvMerger(nn.Module):
         shift = F.linear(self.values(summary).relu(), captions[..., 0, 0], self.mix.bias)  # (N, C): once for all pixels
         return torch.where((lengths > 0)[:, None, None, None], F.conv2d(features, ours) + shift[..., None, None], features)
 
-# %% ../nbs/05_attention.ipynb #e9ba73ad
+# %% ../nbs/05_attention.ipynb #f73c2177
 MERGERS = {"attention": CaptionAttention, "conv": ConvMerger} # name of the setting -> class

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAGE', 'COMMANDS', 'Job', 'distinct', 'jobs_from', 'default_jobs', 'say', 'sentence', 'warnings_as_lines',
            'whole_folder', 'write_result', 'covered', 'section', 'write_index', 'inpaint', 'fill_one', 'add_train',
-           'train', 'add_data', 'data', 'Parser', 'add_inpaint', 'main']
+           'train', 'add_data', 'data', 'Parser', 'add_inpaint', 'add_evaluate', 'evaluate', 'main']
 
 # %% ../nbs/16_cli.ipynb #40e45496
 import argparse, dataclasses, html, inspect, json, os, re, shutil, sys, typing, warnings
@@ -263,10 +263,39 @@ def add_inpaint(parser):
     parser.add_argument("--out", default="filled", help="folder for the results [filled]")
 
 # %% ../nbs/16_cli.ipynb #f6a9c6e7
+def add_evaluate(parser):
+    parser.add_argument("--weights", default="photos", help="photos, scenes, a folder or a Hugging Face Hub id [photos]")
+    parser.add_argument("--data", default="scenes", help="scenes, an archive, a folder of pictures, or a folder of COCO [scenes]")
+    parser.add_argument("--split", choices=["train", "valid"], default="valid", help="[valid]")
+    parser.add_argument("--pictures", type=int, default=64, help="the first so many [64]")
+    parser.add_argument("--evaluations", type=int, default=8, help="of the network, for each figure of each picture; 2 or more [8]")
+    parser.add_argument("--seed", type=int, default=0, help="[0]")
+
+def evaluate(args): # -> exit status
+    "`my3yearold evaluate`"
+    from tqdm import tqdm
+    from my3yearold.batches import load_data
+    from my3yearold.inpaint import weights_folder
+    from my3yearold.likelihood import evaluate
+    from my3yearold.model import load_model
+    if args.pictures < 2 or args.evaluations < 2: raise ValueError(f"{args.pictures} pictures and {args.evaluations} evaluations: 2 of each are the least that have a standard error")
+    model, vocabulary, _ = load_model(weights_folder(args.weights))
+    data = load_data(args.data, args.split, model.config["size"], num_scenes=args.pictures)
+    n = min(args.pictures, len(data.images))
+    bar = lambda batches: tqdm(batches, desc="evaluating", unit="batch")
+    figures = evaluate(model, vocabulary, data.images[:n], data.captions[:n], args.evaluations, args.seed, bar)
+    print(f"weights {args.weights}, the first {n} pictures of {args.data} ({args.split}), {args.evaluations} evaluations each, seed {args.seed}; mean and standard error")
+    for name, (mean, error, count) in figures.items():
+        unit = "bits a picture" if name == "caption_gain" else "bits/dim"
+        print(f"{name.replace('_', ' '):24s} {mean:8.3f} +- {error:.3f} {unit} ({count} pictures)")
+    return 0
+
+# %% ../nbs/16_cli.ipynb #f6df1d21
 COMMANDS = {
     "inpaint": (add_inpaint, inpaint, "fill the hole of pictures according to their captions",
                 'example: my3yearold inpaint cat.jpg --mask hole.png --caption "a cat on a red sofa" --samples 2'),
     "train": (add_train, train, "train a model", "example: my3yearold train --data scenes --run runs/scenes --max-minutes 60"),
+    "evaluate": (add_evaluate, evaluate, "say how good weights are on a data set", "example: my3yearold evaluate --weights scenes --data scenes"),
     "data": (add_data, data, "say what is in a data set", "example: my3yearold data inpainting.tar.bz2"),
 }
 
@@ -275,7 +304,7 @@ def main(argv=None): # -> exit status
     argv = sys.argv[1:] if argv is None else list(map(str, argv))
     parser = Parser(prog="my3yearold", description="Fill a hole in a picture according to a caption.", epilog=COMMANDS["inpaint"][3])
     parser.add_argument("--version", action="version", version=f"my3yearold {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{inpaint,train,data}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{inpaint,train,evaluate,data}")
     for name, (add_flags, run, summary, example) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, epilog=example)
         if argv[:1] == [name]: add_flags(command)

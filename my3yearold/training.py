@@ -74,7 +74,7 @@ class TrainConfig:
     schedule: str = "cosine"        # cosine: down to zero at the end of the budget; plateau: a tenth when validation no longer improves
     patience: int = 1000            # plateau: steps without a better median of the last ten validations
     stop_after: int = 0             # validations without a new best before the run stops early; 0: never
-    warmup: int = 200               # steps of linear warm-up
+    warmup: int = 200               # steps of linear warm-up, a twentieth of the budget at most
     weight_decay: float = 0.01
     clip: float = 1.0               # largest norm of the gradient
     ema: float = 0.999              # decay of the averaged weights
@@ -128,9 +128,9 @@ def progress(step, minutes, config): # 0 at the start, 1 when a budget is spent
     return max(step / config.max_steps, minutes / config.max_minutes if config.max_minutes else 0.0)
 
 def learning_rate(step, done, config, factor=1.0):
-    "Linear warm-up, then half a cosine down to zero when `done` is 1; or, on the plateau rule, `factor`."
+    "Linear warm-up, over by a twentieth of the budget at the latest, then half a cosine down to zero when `done` is 1; or, on the plateau rule, `factor`."
     decay = 0.5 * (1 + math.cos(math.pi * min(1.0, done))) if config.schedule == "cosine" else factor
-    return config.learning_rate * min(1.0, (step + 1) / config.warmup) * decay
+    return config.learning_rate * min(1.0, max((step + 1) / config.warmup, 20 * done)) * decay
 
 def plateau(state, valid, config):
     "Note a validation in `state`; a tenth of the learning rate where the median of the last ten has not improved for `patience` steps."
@@ -145,7 +145,7 @@ def update_average(average, model, step, decay):
     with torch.no_grad(): torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - d)
     for a, b in zip(average.buffers(), model.buffers()): a.copy_(b)
 
-# %% ../nbs/09_training.ipynb #3ad47a6a
+# %% ../nbs/09_training.ipynb #84fb42b3
 def engine(config): # -> accelerate.Accelerator
     "Device, processes and precision, by Hugging Face's accelerate."
     try: from accelerate import Accelerator
@@ -160,7 +160,7 @@ def pick_precision(precision, device): # -> "float32" or "bfloat16"
     fast = torch.cuda.is_bf16_supported() if device == "cuda" else device == "cpu" and torch.cpu._is_avx512_bf16_supported()
     return "bfloat16" if fast else "float32"
 
-# %% ../nbs/09_training.ipynb #fd6b05da
+# %% ../nbs/09_training.ipynb #c4399c0e
 def parts(config, accelerator): # -> the slices of the batch that this process works through, one after the other
     "An equal part of the batch for each process, in `accumulate` rounds."
     count = accelerator.num_processes * config.accumulate
@@ -183,7 +183,7 @@ def train_step(config, model, examples, asked, accelerator): # -> loss of this p
         total = total + loss.detach()
     return total
 
-# %% ../nbs/09_training.ipynb #66f1acb9
+# %% ../nbs/09_training.ipynb #b5ee1bc1
 def train(config, resume=False): # -> the run folder
     """Train an orderless NADE until its budget of steps or minutes is spent; the best averaged weights are in the folder `model` of the run.
 
@@ -212,14 +212,14 @@ def train(config, resume=False): # -> the run folder
     fit(config, folder, state, model, average, optimiser, placed(data), placed(held_out), vocabulary, accelerator)
     return folder
 
-# %% ../nbs/09_training.ipynb #e240556e
+# %% ../nbs/09_training.ipynb #219585f8
 def model_options(config): # -> the arguments of OrderlessNADE that a configuration chooses
     names = ("trunk", "widths", "blocks", "channels", "layers", "filter_width", "fold", "merger", "embedding", "head")
     reader = dict(num_layers=config.reader_layers, **{name: getattr(config, name) for name in (
         "pooling", "window", "bidirectional", "dense", "zoneout", "layer_norm", "forget_bias", "learned_start")})
     return {name: getattr(config, name) for name in names} | dict(merge_at=config.merge_at or None, reader=reader)
 
-# %% ../nbs/09_training.ipynb #41f2e88d
+# %% ../nbs/09_training.ipynb #3471343d
 def note(folder, config, step):
     "The run folder's config.json and, for each time the run begins or goes on, a line of provenance.jsonl; a new run clears away an older one's checkpoints."
     folder.mkdir(parents=True, exist_ok=True)
@@ -228,7 +228,7 @@ def note(folder, config, step):
     (folder / "config.json").write_text(json.dumps(asdict(config), indent=1))
     with open(folder / "provenance.jsonl", "a") as f: f.write(json.dumps(dict(step=step) | provenance()) + "\n")
 
-# %% ../nbs/09_training.ipynb #01f27941
+# %% ../nbs/09_training.ipynb #e43436e3
 def fit(config, folder, state, model, average, optimiser, examples, held_out, vocabulary, accelerator):
     "Step until the budget is spent; validate and save a checkpoint now and then, at the end, and when interrupted."
     device, look = accelerator.device, 20 if accelerator.device.type == "cuda" else 1
@@ -264,7 +264,7 @@ def tracer(config, folder): # a context: torch's profiler over `profile` steps, 
     return torch.profiler.profile(schedule=torch.profiler.schedule(wait=5, warmup=2, active=config.profile, repeat=1),
                                   on_trace_ready=lambda p: p.export_chrome_trace(str(folder / "trace.json")))
 
-# %% ../nbs/09_training.ipynb #c97a64a7
+# %% ../nbs/09_training.ipynb #17b4406b
 def checkpoint(config, folder, state, model, average, optimiser, held_out, vocabulary, journal, validated=True):
     "Validate, log, keep the best averaged weights with their card, and save what a resumed run needs. One process does it; the others wait."
     if validated and journal.main:
@@ -289,7 +289,7 @@ def sizes(model): # -> log10 of the mean absolute value of every parameter and g
     tensors = {f"parameter/{k}": p for k, p in model.named_parameters()} | {f"gradient/{k}": p.grad for k, p in model.named_parameters() if p.grad is not None}
     return {k: math.log10(v.detach().abs().mean().item() + 1e-12) for k, v in tensors.items()}
 
-# %% ../nbs/09_training.ipynb #17b4406b
+# %% ../nbs/09_training.ipynb #76cdeed1
 @torch.no_grad()
 def sheets(model, examples, config, n=8): # -> dict of contact sheets (3, H, n W) uint8
     "Held-out pictures as the model sees them: real, with the hole, filled at once, its mean, the entropy of every variable, and how decided the attention is."

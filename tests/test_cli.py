@@ -318,3 +318,18 @@ def test_data_says_what_is_there(pictures, capsys):
     truncated.write_bytes(b"BZh91AY&SY" + bytes(range(200)))
     assert main(["data", truncated]) == 2
     assert "my3yearold: " in capsys.readouterr().err
+
+
+def test_evaluate_prints_figures_with_errors(capsys):
+    assert main(["evaluate", "--weights", "scenes", "--pictures", 2, "--evaluations", 2]) == 0
+    out = capsys.readouterr().out
+    assert "seed 0" in out and "2 evaluations" in out
+    for name in ("whole", "centre", "centre without captions", "caption gain"): assert re.search(rf"^{name} +-?\d+\.\d+ \+- \d", out, re.M), name
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--pictures", 1], "1 pictures"), (["--evaluations", 1], "1 evaluations"), (["--weights", "monet"], "monet"), (["--data", "nowhere"], "nowhere")])
+def test_evaluate_refuses_in_one_line(flags, words, capsys):
+    assert main(["evaluate", "--weights", "scenes", *flags]) == 2
+    lines = capsys.readouterr().err.strip().splitlines()
+    assert len(lines) == 1 and words in lines[0]

@@ -1,13 +1,14 @@
 """The samplers and the drawing helpers: laws against enumeration, holes of any size, generators, faults, animations."""
 import math
+from itertools import combinations
 
 import pytest
 import torch
 from hypothesis import given as draws, settings, strategies as st
 from PIL import Image
 
-from my3yearold.ancestral import ancestral, turns
-from my3yearold.gibbs import blocks, gibbs, yao_schedule
+from my3yearold.ancestral import ancestral, cuts, entropy_bounded, spend, turns
+from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, remasking, yao_schedule
 from my3yearold.sampling import TinyJoint, chain, chi_square, draw, one_shot, open_hole, redraw, two_pixels, uniforms
 from my3yearold.show import animate, contact_sheet, hole, paint_plan, show_images, to_pil
 
@@ -17,8 +18,17 @@ SAMPLERS = {
     "ancestral": ancestral,
     "raster": lambda *a, **k: ancestral(*a, order="raster", **k),
     "ancestral in 3": lambda *a, **k: ancestral(*a, evaluations=3, **k),
+    "ancestral in 1, 2, 4 of 7": lambda *a, **k: ancestral(*a, evaluations=[1, 2, 4], **k),
+    "greedy": lambda *a, **k: ancestral(*a, order="greedy", **k),
+    "antigreedy in 3": lambda *a, **k: ancestral(*a, order="antigreedy", evaluations=3, **k),
+    "margin in 2": lambda *a, **k: ancestral(*a, order="margin", evaluations=2, **k),
+    "entropy bounded": lambda *a, **k: entropy_bounded(*a, bound=3.0, **k),
     "gibbs": lambda *a, **k: gibbs(*a, num_steps=6, **k),
     "gibbs from 3 turns": lambda *a, **k: gibbs(*a, num_steps=6, start=3, **k),
+    "ancestral blocks": lambda *a, **k: gibbs(*a, num_steps=4, block="ancestral", **k),
+    "ancestral blocks in 2": lambda *a, **k: gibbs(*a, num_steps=4, block="ancestral", inner=2, schedule=cosine_schedule, **k),
+    "remasking": lambda *a, **k: remasking(*a, num_steps=5, rate=0.3, **k),
+    "surest kept": lambda *a, **k: remasking(*a, num_steps=4, rate=0.2, keep="surest", **k),
 }
 every_sampler = pytest.mark.parametrize("sampler", SAMPLERS.values(), ids=SAMPLERS)
 
@@ -281,9 +291,14 @@ IMAGES, GIVEN = torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.zeros(2, 3, 2,
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda: ancestral(neighbours, IMAGES, GIVEN, order="greedy"), "greedy.*random, raster"),
+    (lambda: ancestral(neighbours, IMAGES, GIVEN, order="magic"), "magic.*random, raster"),
+    (lambda: ancestral(neighbours, IMAGES, GIVEN, evaluations=[3, 0]), "sizes of the turns are all above 0"),
+    (lambda: list(entropy_bounded(neighbours, IMAGES, GIVEN, -1)), "bound=-1"),
+    (lambda: list(remasking(neighbours, IMAGES, GIVEN, rate=2)), "rate=2"),
+    (lambda: list(remasking(neighbours, IMAGES, GIVEN, keep="all")), "all.*random.*surest"),
+    (lambda: spend(torch.ones(4), 5), "evaluations=5.*4 pieces"),
     (lambda: ancestral(neighbours, IMAGES, GIVEN, evaluations=0), "evaluations=0"),
-    (lambda: gibbs(neighbours, IMAGES, GIVEN, block="ancestral"), "ancestral.*independent"),
+    (lambda: gibbs(neighbours, IMAGES, GIVEN, block="big"), "big.*independent.*ancestral"),
     (lambda: gibbs(neighbours, IMAGES, GIVEN, num_steps=0), "num_steps=0"),
     (lambda: gibbs(neighbours, IMAGES, GIVEN, num_steps=5, start=6), "start=6.*num_steps=5"),
     (lambda: one_shot(neighbours, IMAGES.float(), GIVEN), "float32.*uint8"),
@@ -373,3 +388,60 @@ def test_show_images_draws_a_grid():
     figure = show_images(torch.zeros(5, 3, 4, 4, dtype=torch.uint8), ["a", "b"], columns=3)
     assert len(figure.axes) == 6 and figure.dpi == 72 and figure.axes[1].get_title() == "b"
     plt.close(figure)
+
+
+# ---- turns of unequal size, blocks that are exact, chains that start from pictures ----
+
+@draws(st.lists(st.integers(1, 9), min_size=1, max_size=6), st.lists(st.integers(0, 60), min_size=1, max_size=4))
+def test_cuts_begin_at_0_end_at_the_size_and_never_fall(shares, sizes):
+    size = torch.tensor(sizes)
+    for evaluations in (None, 1, 5, shares):
+        begin = cuts(size, evaluations)
+        assert (begin[:, 0] == 0).all() and torch.equal(begin[:, -1], size)
+        assert (begin.diff(dim=1) >= 0).all()
+    assert cuts(torch.tensor([7]), [1, 2, 4]).tolist() == [[0, 1, 3, 7]]
+
+
+@draws(st.lists(st.integers(0, 50), min_size=2, max_size=7), st.data())
+def test_spend_finds_what_brute_force_finds(losses, data):
+    losses = torch.tensor(sorted(losses, reverse=True)).double()
+    k = data.draw(st.integers(1, len(losses)))
+    price = lambda ends: sum((b - a) * losses[a].item() for a, b in zip((0, *ends), (*ends, len(losses)))) / len(losses)
+    sizes, cost = spend(losses, k)
+    assert len(sizes) == k and sum(sizes) == len(losses) and min(sizes) > 0
+    assert cost == pytest.approx(min(price(ends) for ends in combinations(range(1, len(losses)), k - 1)))
+    assert cost == pytest.approx(price(tuple(torch.tensor(sizes).cumsum(0)[:-1].tolist())))
+
+
+@pytest.mark.parametrize("order", ["greedy", "antigreedy", "margin"])
+def test_orders_that_look_first_draw_from_the_law(order):
+    joint = two_pixels()
+    assert chi_square(filled(ancestral, joint, order=order, generator=seeded(1)), joint.law) > 0.001
+
+
+def test_greedy_draws_the_surest_first():
+    logits = torch.zeros(12, LEVELS)
+    logits[:, 0] = torch.arange(12.0)                                   # the later, the surer
+    predict = lambda images, given, where: logits[where.flatten()]
+    states = list(ancestral(predict, torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 3, 2, 2, dtype=torch.bool), "greedy", 4, seeded(0)))
+    assert [s.redrawn.flatten().nonzero().flatten().tolist() for s in states] == [[9, 10, 11], [6, 7, 8], [3, 4, 5], [0, 1, 2]]
+
+
+def test_ancestral_blocks_leave_the_law_as_it_is_and_blind_ones_do_not():
+    joint, n = two_pixels(), 20_000
+    blank = torch.zeros(n, *joint.shape, dtype=torch.uint8)
+    given = torch.zeros_like(blank, dtype=torch.bool)
+    exact = [*ancestral(joint, blank, given, generator=seeded(2))][-1].images
+    after = {block: [*gibbs(joint, exact, given, 3, constant(0.6), block, seeded(3), start=exact)][-1].images for block in ("ancestral", "independent")}
+    assert chi_square(joint.counts(after["ancestral"]), joint.law) > 0.001
+    assert chi_square(joint.counts(after["independent"]), joint.law) < 1e-9
+
+
+def test_a_chain_may_start_from_pictures_and_never_reads_hidden_input():
+    images, given = torch.full((2, 3, 2, 2), 4, dtype=torch.uint8), torch.zeros(2, 3, 2, 2, dtype=torch.bool)
+    given[0, :, 0] = True
+    start = torch.full_like(images, 1)
+    still, = gibbs(neighbours, images, given, 1, constant(0.0), start=start)
+    assert torch.equal(still.images, torch.where(given, images, start))
+    one, two = ([*gibbs(neighbours, torch.where(given, images, torch.tensor(junk, dtype=torch.uint8)), given, 4, generator=seeded(0), start=3)][-1].images for junk in (0, 3))
+    assert torch.equal(one, two)

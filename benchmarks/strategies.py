@@ -1,0 +1,113 @@
+"""Every sampling strategy on the same holes, at the same numbers of evaluations, under one fixed scorer; for photographs also the usual
+picture metrics, beside biharmonic interpolation.
+
+    python benchmarks/strategies.py [scenes|WEIGHTS] [--pictures 40] [--evaluations 8 32 128]
+    python benchmarks/strategies.py photos --data ARCHIVE
+
+Scenes: unseen scenes with an object fully hidden, temperature 1. Photographs: the centres of an archive's validation pictures. Price: bits per hidden variable under the
+weights themselves, in the same random orders for every filling (page 13_likelihood); the nearer to the truth's, the better. A generator for each picture.
+Writes benchmarks/results/strategies_NAME.json after each row, which page 12_gibbs prints; rows of earlier runs on as many pictures stay."""
+import argparse, json, math, platform, time
+from pathlib import Path
+import torch
+from tqdm import tqdm
+from my3yearold.ancestral import ancestral, in_pieces, losses_by_known, spend
+from my3yearold.data import course_archive
+from my3yearold.gibbs import constant, cosine_schedule, gibbs, mending_schedule, remasking
+from my3yearold.inpaint import prices, strategies, weights_folder
+from my3yearold.likelihood import biharmonic, picture_metrics
+from my3yearold.masks import centre
+from my3yearold.model import load_model
+from my3yearold.scenes import guess_shape, hide_object, obedience, scenes
+from quality import extremes, layout_error, neighbour_differences
+
+RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generators) -> states
+    "one shot": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1, generator=r),
+    "ancestral, equal turns": lambda p, x, g, k, fitted, r: ancestral(p, x, g, evaluations=k, generator=r),
+    "ancestral, fitted turns": lambda p, x, g, k, fitted, r: ancestral(p, x, g, evaluations=fitted, generator=r),
+    "ancestral, greedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "greedy", k, r),
+    "ancestral, antigreedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "antigreedy", k, r),
+    "ancestral, margin": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "margin", k, r),
+    "remasking, rate 0.05": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.05, generator=r),
+    "surest kept (MaskGIT)": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
+    "Gibbs, Yao": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),
+    "Gibbs, cosine": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
+    "Gibbs, ancestral start (default)": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, generator=r),
+    "Gibbs, ancestral start at temperature 1": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=k // 2),
+    "Gibbs, ancestral blocks of 4 turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1 + (k - 1) // 4, constant(0.5), "ancestral", r, inner=4),
+}
+
+
+def mean_and_error(values): # -> (mean, standard error)
+    values = torch.as_tensor(values, dtype=torch.float64)
+    return [round(values.mean().item(), 4), round((values.std() / math.sqrt(len(values))).item(), 4)]
+
+
+def measure(images, truth, given, predict, objects):
+    paid = prices(predict, images, given)
+    row = dict(price=mean_and_error(paid), roughness=round(neighbour_differences(images, given) / neighbour_differences(truth, given), 3), extremes=round(extremes(images, given), 5))
+    if objects is None:
+        each = [picture_metrics(*three) for three in zip(images, truth, given)] if not torch.equal(images, truth) else []
+        return row | dict(layout_error=round(layout_error(images, truth, given), 2)) | {k: mean_and_error([m[k] for m in each]) for k in ("psnr", "ssim", "l1") if each}
+    shapes = [guess == thing.shape for guess, thing in zip(guess_shape(images, given), objects)]
+    return row | dict(colour=mean_and_error(obedience(images, given, objects).double()), shape=mean_and_error([float(s) for s in shapes]))
+
+
+def mean_picture(predict, images, given): # the mean of every hidden variable's distribution, from one evaluation
+    mean = images.clone()
+    mean[~given] = (predict(images * given, given, ~given).softmax(-1) @ torch.arange(256.0)).round().to(torch.uint8)
+    return mean
+
+
+def holes(args): # -> images, given, captions, objects, and the same of other pictures to fit turns on
+    if not args.data:
+        drawn, other = scenes(args.pictures, seed=1003), scenes(16, seed=1004)
+        given, objects = hide_object(drawn)
+        return drawn.images, given, [c[0] for c in drawn.captions], objects, other.images, hide_object(other)[0], [c[0] for c in other.captions]
+    data, n = course_archive(args.data, "valid"), args.pictures
+    images, captions = torch.as_tensor(data.images), [(c or [""])[0] for c in data.captions]
+    return images[:n], centre(n, 64), captions[:n], None, images[-16:], centre(16, 64), captions[-16:]
+
+
+@torch.no_grad()
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("weights", nargs="?", default="scenes")
+    parser.add_argument("--data", help="an archive of photographs; none: scenes")
+    parser.add_argument("--pictures", type=int, default=40)
+    parser.add_argument("--evaluations", type=int, nargs="+", default=[8, 32, 128])
+    parser.add_argument("--strategies", nargs="+", choices=list(RUNS), help="only these")
+    args = parser.parse_args()
+    model, vocabulary, _ = load_model(weights_folder(args.weights))
+    images, given, captions, objects, other, other_given, other_captions = holes(args)
+    predict = model.bind(*vocabulary.encode(captions))
+    fine = in_pieces(losses_by_known(model.bind(*vocabulary.encode(other_captions)), other, other_given, generator=torch.Generator().manual_seed(0)))
+    rows = [dict(strategy="the truth", evaluations=0, **measure(images, images, given, predict, objects))]
+    if args.data:
+        rows.append(dict(strategy="biharmonic", evaluations=0, **measure(biharmonic(images, given), images, given, predict, objects)))
+        rows.append(dict(strategy="the network's mean", evaluations=1, **measure(mean_picture(predict, images, given), images, given, predict, objects)))
+    todo = [(name, k) for k in args.evaluations for name in args.strategies or RUNS if name != "one shot" or k == args.evaluations[0]]
+    for name, k in tqdm(todo, desc="strategies"):
+        start = time.perf_counter()
+        *_, state = RUNS[name](predict, images, given, k, spend(fine, min(k, 256))[0], [torch.Generator().manual_seed(i) for i in range(len(images))])
+        seconds = (time.perf_counter() - start) / len(images)
+        rows.append(dict(strategy=name, evaluations=1 if name == "one shot" else k, **measure(state.images, images, given, predict, objects), seconds_per_picture=round(seconds, 3)))
+        save(args, rows)
+
+
+def save(args, rows):
+    "Into the results file; rows of the same strategy and evaluations are replaced, others that are there stay."
+    name = "photos" if args.data else "scenes"
+    path = Path(__file__).parent / "results" / f"strategies_{name}.json"
+    before = json.loads(path.read_text()) if path.exists() else dict(rows=[], commands=[])
+    new = {(row["strategy"], row["evaluations"]): row for row in rows}
+    merged = {(row["strategy"], row["evaluations"]): row for row in before["rows"] if before.get("pictures") == args.pictures} | new
+    words = [f"python benchmarks/strategies.py {name}", *([f"--data {Path(args.data).name}"] if args.data else []), f"--pictures {args.pictures} --evaluations {' '.join(map(str, args.evaluations))}"]
+    if args.strategies: words.append(f"--strategies {' '.join(map(repr, args.strategies))}")
+    order = list(RUNS)
+    rows = sorted(merged.values(), key=lambda row: (row["evaluations"], order.index(row["strategy"]) if row["strategy"] in order else -1))
+    found = dict(commands=[*dict.fromkeys([*before["commands"], " ".join(words)])], machine=f"{platform.machine()}, {torch.get_num_threads()} threads", torch=torch.__version__, pictures=args.pictures, temperature=1.0, rows=rows)
+    path.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__": main()
