@@ -97,7 +97,7 @@ def mending_schedule(step, num_steps):
     "`yao_schedule` for a chain that starts from a filling worth keeping: from 0.3 down to 0.02."
     return yao_schedule(step, num_steps, alpha_max=0.3, alpha_min=0.02)
 
-# %% ../nbs/12_gibbs.ipynb #bbd2fea7
+# %% ../nbs/12_gibbs.ipynb #06177271
 @torch.no_grad()
 def remasking(
     predict, images, given,  # as in `gibbs`
