@@ -17,19 +17,19 @@ ROWS += [dict(trunk="multiscale", merger="attention", embedding="free", head="fr
          dict(trunk="multiscale", merger="attention", head="smooth", fold=2, widths=(32, 64, 96), blocks=(1, 1, 2))]
 
 
+def trained(**settings): # -> model, vocabulary, card, seconds; quietly, in a folder that is thrown away
+    with tempfile.TemporaryDirectory() as folder, open(Path(folder) / "log.txt", "w") as sink:
+        begun, stderr, sys.stderr = time.perf_counter(), sys.stderr, sink
+        try: train(TrainConfig(**dict(run=folder, validate_every=10 ** 9, num_valid=1, keep=1, device="cpu") | settings))
+        finally: sys.stderr = stderr
+        return *load_model(Path(folder) / "model"), time.perf_counter() - begun
+
+
 def measure(row, args): # -> figures of one row
-    with tempfile.TemporaryDirectory() as folder:
-        config = TrainConfig(**dict(run=folder, size=args.size, num_scenes=8000, batch_size=args.batch_size, max_steps=args.steps, warmup=50, ema=0.98,
-                                    validate_every=10 ** 9, num_valid=1, keep=1, device="cpu", seed=args.seed) | row)
-        begun = time.perf_counter()
-        with open(Path(folder) / "log.txt", "w") as sink:
-            stderr, sys.stderr = sys.stderr, sink
-            try: train(config)
-            finally: sys.stderr = stderr
-        seconds = time.perf_counter() - begun
-        model, vocabulary, card = load_model(Path(folder) / "model")
+    settings = dict(size=args.size, num_scenes=8000, batch_size=args.batch_size, max_steps=args.steps, warmup=50, ema=0.98, seed=args.seed) | row
+    model, vocabulary, card, seconds = trained(**settings)
     held_out = Examples(load_data("scenes", "valid", args.size, 8000), vocabulary, torch.device("cpu"))
-    config.num_valid = 256
+    config = TrainConfig(**settings | dict(num_valid=256))
     return row | dict(parameters=sum(p.numel() for p in model.parameters()), bits_per_dim=round(validate(model, held_out, config), 3),
                       without_captions=round(validate(model, held_out, config, captions=False), 3),
                       centre_at_once=round(validate(model, held_out, config, "blank"), 3), pictures_per_second=round(card["pictures_per_second"], 1), seconds=round(seconds, 1))

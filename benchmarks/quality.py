@@ -4,14 +4,15 @@
     python benchmarks/quality.py photos --data coco-tiles.tar.bz2 flickr8k-inpainting.tar.bz2
 
 Writes figures.json beside the weights. Scenes: bits/dim of unseen scenes, and 200 scenes with an object fully hidden, filled
-with the true caption and with another scene's. Photographs: bits/dim of the archives' validation pictures, and 32 of each with
-the centre filled by two strategies."""
+with the true caption and with another scene's. Photographs, part by part (`--parts`; the others stay as they are): bits/dim of the archives'
+validation pictures; 32 centres filled by two strategies; calibration; and 64 centres as PSNR, SSIM and L1 see them, with classical baselines."""
 import argparse, json, math, platform, shlex, sys
 from pathlib import Path
 import torch
 from tqdm import tqdm
 from my3yearold.data import course_archive
 from my3yearold.inpaint import prices, strategies, weights_folder
+from my3yearold.likelihood import biharmonic, calibration, picture_metrics, telea
 from my3yearold.losses import bits, cross_entropy
 from my3yearold.masks import centre, orderless, subset
 from my3yearold.model import load_model
@@ -104,16 +105,60 @@ def measure_fillings(model, vocabulary, data, steps, seed, n=32):
     return figures
 
 
-def measure_photographs(model, vocabulary, archives, steps, seed):
+def measure_bits(model, vocabulary, data):
+    middle = ~centre(1, 64)[0]
+    found = dict(whole=mean_and_error(bits_per_dim(model, vocabulary, data)), centre=mean_and_error(bits_per_dim(model, vocabulary, data, middle)))
+    if not any(data.captions): return found
+    each = [bits_per_dim(model, vocabulary, data, middle, captions=captions) for captions in (True, False)]      # the same questions
+    return found | dict(centre_without_captions=mean_and_error(each[1]), caption_gain_in_bits=mean_and_error((each[1] - each[0]) * middle.sum()))
+
+
+def measure_calibration(model, vocabulary, data, seed, n=256):
+    "Of hidden variables of the centre: shares of truths within the middle 50 % and 90 % of their laws, and announced entropy against cost by quarters of the entropy."
+    found = []
+    for index in tqdm(torch.arange(min(n, len(data.images))).split(16), desc="calibration", leave=False):
+        images = torch.as_tensor(data.images[index[0]:index[-1] + 1])
+        predict = model.bind(*vocabulary.encode([(data.captions[i] or [""])[0] for i in index.tolist()]))
+        found.append(calibration(predict, images, centre(len(index), 64), generator=torch.Generator().manual_seed(seed + int(index[0]))))
+        found[-1][3] += index[0]
+    u, entropy, cost, picture = (torch.cat(x) for x in zip(*found))
+    def by_picture(x): # (K,) -> mean and standard error over the pictures
+        count = torch.zeros(n, dtype=torch.float64).index_add(0, picture, torch.ones_like(x))
+        return mean_and_error((torch.zeros(n, dtype=torch.float64).index_add(0, picture, x) / count)[count > 0])
+    inside = {f"inside_{share}": by_picture(((u - 0.5).abs() <= share / 200).double()) for share in (50, 90)}
+    quarters = [[round(entropy[k].mean().item(), 3), round(cost[k].mean().item(), 3)] for k in entropy.argsort().tensor_split(4)]
+    return inside | dict(entropy=by_picture(entropy), cost=by_picture(cost), quarters_entropy_cost=quarters, variables=len(u))
+
+
+def measure_metrics(model, vocabulary, data, steps, seed, n=64, samples=8):
+    "PSNR, SSIM and L1 of the centre: the model's mean, its fillings, the likeliest of eight and the mean of eight, and classical methods."
+    images, given, captions = torch.as_tensor(data.images[:n]), centre(n, 64), [(c or [""])[0] for c in data.captions[:n]]
+    predict = model.bind(*vocabulary.encode(captions))
+    filled = torch.stack([fill(model, vocabulary, images, given, captions, steps, seed + 1000 * (k + 1)) for k in range(samples)])         # (8, n, 3, H, W)
+    price = torch.tensor([prices(predict, one, given, 16) for one in tqdm(filled, desc="pricing", leave=False)])
+    with torch.no_grad(): expected = (predict(images * given, given, ~given).softmax(-1) @ torch.arange(256.0)).round().to(torch.uint8)
+    at_once = images.masked_scatter(~given, expected)
+    likeliest = filled[price.argmin(0), torch.arange(n)]
+    rows = {"biharmonic": biharmonic(images, given), "Telea": telea(images, given), "mean of one evaluation": at_once,
+            "mean of eight fillings": filled.float().mean(0).round().to(torch.uint8), "a filling": filled[0], "likeliest of eight": likeliest}
+    def judge(pictures):
+        each = [picture_metrics(*three) for three in zip(pictures, images, given)]
+        return {k: mean_and_error(torch.tensor([m[k] for m in each], dtype=torch.float64)) for k in ("psnr", "ssim", "l1")}
+    return dict(pictures=n, steps=steps, samples=samples) | {name: judge(pictures) for name, pictures in rows.items()}
+
+
+PARTS = {"bits": lambda m, v, data, steps, seed: measure_bits(m, v, data),
+         "fillings": lambda m, v, data, steps, seed: dict(fillings=measure_fillings(m, v, data, steps, seed)),
+         "calibration": lambda m, v, data, steps, seed: dict(calibration=measure_calibration(m, v, data, seed)),
+         "metrics": lambda m, v, data, steps, seed: dict(metrics=measure_metrics(m, v, data, steps, seed))}
+
+
+def measure_photographs(model, vocabulary, archives, parts, steps, seed, before):
     figures = {}
     for path in archives:
-        data = course_archive(path, "valid")
-        name = Path(path).name.split(".")[0]
-        figures[name] = dict(whole=mean_and_error(bits_per_dim(model, vocabulary, data)),
-                             centre=mean_and_error(bits_per_dim(model, vocabulary, data, region=~centre(1, 64)[0])))
-        if any(data.captions):
-            figures[name]["centre_without_captions"] = mean_and_error(bits_per_dim(model, vocabulary, data, ~centre(1, 64)[0], captions=False))
-        figures[name]["fillings"] = measure_fillings(model, vocabulary, data, steps, seed)
+        data, name = course_archive(path, "valid"), Path(path).name.split(".")[0]
+        figures[name] = before.get(name, {})
+        for part in parts: figures[name] |= PARTS[part](model, vocabulary, data, steps, seed)
     return figures
 
 
@@ -123,15 +168,18 @@ def main():
     parser.add_argument("--data", nargs="*", default=[], help="archives of photographs; none: scenes")
     parser.add_argument("--scenes", type=int, default=200)
     parser.add_argument("--steps", type=int, default=64)
+    parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="of photographs")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     folder = weights_folder(args.weights)
+    kept = json.loads((folder / "figures.json").read_text()) if args.data and len(args.parts) < len(PARTS) and (folder / "figures.json").exists() else {}
     model, vocabulary, _ = load_model(folder)
-    figures = measure_photographs(model, vocabulary, args.data, args.steps, args.seed) if args.data else measure_scenes(model, vocabulary, args.scenes, args.steps, args.seed)
+    figures = measure_photographs(model, vocabulary, args.data, args.parts, args.steps, args.seed, kept) if args.data else measure_scenes(model, vocabulary, args.scenes, args.steps, args.seed)
     choices = ["--data", *(Path(p).name for p in args.data)] if args.data else ["--scenes", str(args.scenes)]
-    choices += ["--steps", str(args.steps)]
+    choices += ["--steps", str(args.steps), *(["--parts", *args.parts] if len(args.parts) < len(PARTS) and args.data else [])]
     command = ["python", "benchmarks/quality.py", args.weights, *choices]
-    figures |= dict(command=shlex.join(command), seed=args.seed, device="cpu", machine=platform.machine(), torch=torch.__version__)
+    earlier = kept.get("commands", [kept["command"]] if "command" in kept else [])
+    figures |= dict(commands=[*dict.fromkeys([*earlier, shlex.join(command)])], seed=args.seed, device="cpu", machine=platform.machine(), torch=torch.__version__)
     (folder / "figures.json").write_text(json.dumps(figures, indent=1) + "\n")
     print(json.dumps(figures, indent=1))
 

@@ -9,7 +9,7 @@ __all__ = ['BoxedImages', 'load_data', 'hold_out', 'seeded', 'Examples', 'traini
 from dataclasses import dataclass
 from pathlib import Path
 import torch
-from .captions import join_captions
+from .captions import join_captions, mirror
 from .data import CaptionedImages, coco_captions, course_archive, image_folder
 from .masks import _uniform, mixture, orderless
 from .scenes import scenes
@@ -59,18 +59,24 @@ def seeded(seed, step, device="cpu"): # one stream of random numbers per (seed, 
 
 # %% ../nbs/23_batches.ipynb #3dad8f78
 class Examples:
-    "Pictures and encoded captions; the pictures lie on the training device if they fit in half of its free memory."
+    "Pictures and encoded captions, and behind each picture i its mirrored twin, N + i; they lie on the training device if they fit in half of its free memory."
     def __init__(self, data, vocabulary, device, joined=False):
         images = torch.as_tensor(data.images)
         fits = device.type != "cuda" or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
         self.images, self.device, self.names = images.to(device) if fits else images, device, getattr(data, "names", range(len(images)))
         captions = [[join_captions(several)] if joined and several else several for several in data.captions]
         # all captions in one table; row 0 is the empty caption, picture i has rows first[i] ... first[i] + count[i] - 1
-        ids, lengths = vocabulary.encode([""] + [c for several in captions for c in several])
-        self.ids, self.lengths = ids, lengths
+        table, self.first, self.count = [""], [], [len(several) for several in captions] * 2
+        for several in captions:
+            self.first.append(len(table))
+            table += several
+        for i, several in enumerate(captions):                  # a twin has its picture's own rows, unless a caption tells left from right
+            mirrored = [mirror(c) for c in several]
+            self.first.append(self.first[i] if mirrored == several else len(table))
+            if mirrored != several: table += mirrored
+        self.first, self.count = torch.tensor(self.first), torch.tensor(self.count)
+        self.ids, self.lengths = vocabulary.encode(table)
         self.boxes = getattr(data, "boxes", None)
-        self.count = torch.tensor([len(several) for several in captions])
-        self.first = 1 + self.count.cumsum(0) - self.count
 
     def __len__(self): return len(self.images)
 
@@ -91,15 +97,20 @@ class Examples:
         lengths = self.lengths[row]
         longest = -(-max(1, int(lengths.max())) // 8) * 8       # few different lengths, so that a compiled step is rarely compiled again
         ids = self.ids[row][:, :longest]
-        images = self.images[index.to(self.images.device)]
+        index = index.to(self.images.device)
+        images = self.images[index % len(self)]
+        if (index >= len(self)).any(): images = torch.where((index >= len(self))[:, None, None, None], images.flip(3), images)
         return tuple(x.to(self.device, non_blocking=True) for x in (images, ids, lengths))
 
     def objects(self, index, generator): # -> (B, 4), the box of one object of each picture; None where nobody knows
         if self.boxes is None: return None
         which = torch.rand(len(index), generator=generator).tolist()
-        return torch.tensor([self.boxes[i][int(u * len(self.boxes[i]))] for i, u in zip(index.tolist(), which)])
+        picked = torch.tensor([self.boxes[i][int(u * len(self.boxes[i]))] for i, u in zip((index % len(self)).tolist(), which)])
+        top, left, bottom, right = picked.T
+        width = self.images.shape[-1]
+        return torch.where((index >= len(self))[:, None], torch.stack([top, width - right, bottom, width - left], 1), picked)
 
-# %% ../nbs/23_batches.ipynb #70be511b
+# %% ../nbs/23_batches.ipynb #87e63113
 def training_masks(n, size, masks, generator, boxes=None, objects=0.0, stratified=False): # given (n, 3, size, size)
     """A mixture of masks (see `masks.parse_mixture`). With `boxes` (n, 4), a share `objects` of the holes are the box, grown by up to a sixteenth
     of the picture on each side; in half of these nothing is given, in the others an orderless mask."""
@@ -118,7 +129,7 @@ def _box(boxes, grow, size): # (n, 4), (n, 4) uniform -> (n, 3, size, size) bool
     rows, columns = (line >= top) & (line < bottom), (line >= left) & (line < right)
     return (rows[:, :, None] & columns[:, None, :])[:, None].expand(-1, 3, -1, -1)
 
-# %% ../nbs/23_batches.ipynb #4bc53cee
+# %% ../nbs/23_batches.ipynb #0ce72abe
 def strata(hidden, scored, generator): # bool (N, 3, H, W) -> index (N, 3, k) into the pixels, weight (N, 3, k)
     "In each channel k = scored // 3 hidden variables at random, and what each stands for; the weights of a picture sum to 1 (to 0 if nothing is hidden)."
     flat = hidden.flatten(2)
@@ -129,18 +140,20 @@ def strata(hidden, scored, generator): # bool (N, 3, H, W) -> index (N, 3, k) in
     stands_for = hidden_here / real.sum(2, keepdim=True).clamp(min=1) / hidden_here.sum(1, keepdim=True).clamp(min=1)
     return index, (real * stands_for).float()
 
-# %% ../nbs/23_batches.ipynb #0ce72abe
+# %% ../nbs/23_batches.ipynb #20c2d646
 def shares(hidden, weighting): # bool (N, 3, H, W) -> (N,), summing to 1
     "What each picture of the whole batch counts; one with nothing hidden counts nothing."
     count = hidden.flatten(1).sum(1)
     weight = (count > 0).float() if weighting == "image" else count.float()
     return weight / weight.sum().clamp(min=1)
 
-# %% ../nbs/23_batches.ipynb #51527ca9
+# %% ../nbs/23_batches.ipynb #50e7fc7c
 def questions(config, examples, step, device): # -> index, row, given, where, weight, share, each for the whole batch
     "All that chance decides in one step; the masks are drawn on `device` (in memory, where a GPU has no float64)."
     generator = seeded(config.seed, step)
     index = examples.index(step, config.batch_size, config.seed)
+    # added only where asked for, so that runs without mirrors keep their random numbers
+    if config.flip: index = index + len(examples) * (torch.rand(len(index), generator=generator) < config.flip)
     row = examples.rows(index, config.caption_dropout, generator)
     boxes = examples.objects(index, generator)
     if device.type == "cuda": generator = seeded(config.seed, step, device)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['nats', 'log_likelihood', 'contributions', 'bits_per_dim', 'ensemble', 'caption_gain', 'word_gains', 'evaluate', 'pit',
-           'picture_metrics', 'biharmonic']
+           'calibration', 'picture_metrics', 'biharmonic', 'telea']
 
 # %% ../nbs/13_likelihood.ipynb #35498f8a
 import math
@@ -133,7 +133,24 @@ def pit(
     below = p.cumsum(-1).gather(1, values.long()[:, None]).squeeze(1) - own
     return below + own * uniforms(torch.ones(len(own), 1, dtype=torch.bool, device=own.device), generator)
 
-# %% ../nbs/13_likelihood.ipynb #f13b547c
+# %% ../nbs/13_likelihood.ipynb #5da35749
+@torch.no_grad()
+def calibration(
+    predict,                  # predict(images, given, where) -> logits (K, levels)
+    images, given,            # (N, 3, H, W) uint8, hidden values included; bool, True = observed
+    shares=(0.1, 0.5, 0.9),   # of the hole's variables that are hidden, one round for each
+    generator=None,
+): # transform, entropy, cost, picture: (K,) each, one entry for every variable asked about
+    "Is the model to be taken at its word? The transform of the truth (see `pit`), the entropy in bits that the model announces, and the bits that the truth cost."
+    found = []
+    for share in shares:
+        asked = ~given & (torch.rand(given.shape, generator=generator) < share).to(given.device)
+        logits, values = predict(images * ~asked, ~asked, asked), images[asked]
+        log_p = logits.double().log_softmax(-1)
+        found.append((pit(logits, values, generator), bits(-(log_p.exp() * log_p).sum(-1)), bits(-log_p.gather(1, values.long()[:, None])[:, 0]), asked.nonzero()[:, 0]))
+    return [torch.cat(each) for each in zip(*found)]
+
+# %% ../nbs/13_likelihood.ipynb #811ff6d3
 def picture_metrics(
     filled, truth,  # (3, H, W) uint8
     given,          # (3, H, W) bool, True = observed
@@ -149,3 +166,9 @@ def biharmonic(images, given): # (N, 3, H, W) uint8, bool -> (N, 3, H, W) uint8
     from skimage.restoration import inpaint_biharmonic
     smooth = [inpaint_biharmonic((x * g).permute(1, 2, 0).cpu().numpy(), ~g[0].cpu().numpy(), channel_axis=2) for x, g in zip(images, given)]
     return torch.stack([(torch.as_tensor(s).permute(2, 0, 1) * 255).round().clamp(0, 255).to(torch.uint8) for s in smooth])
+
+def telea(images, given, radius=3): # (N, 3, H, W) uint8, bool -> (N, 3, H, W) uint8
+    "Holes (whole pixels) filled by OpenCV's fast marching (Telea 2004) from `radius` pixels around. Needs OpenCV (the extra `dev`)."
+    from cv2 import INPAINT_TELEA, inpaint
+    def one(x, g): return torch.as_tensor(inpaint((x * g).permute(1, 2, 0).cpu().numpy(), (~g[0]).to(torch.uint8).cpu().numpy(), radius, INPAINT_TELEA)).permute(2, 0, 1)
+    return torch.stack([one(x, g) for x, g in zip(images, given)])

@@ -64,6 +64,7 @@ class TrainConfig:
     loss: str = "cross_entropy"     # cross_entropy, emd or emd2
     given_too: bool = False         # score given variables as well, the predecessor's optimize_given
     weighting: str = "image"        # image: each picture counts the same; batch: in proportion to its hole
+    flip: float = 0.0               # share of the pictures mirrored, and left and right in their captions; for photographs
     caption_dropout: float = 0.1    # share of captions replaced by the empty one
     scored: int = 1024              # hidden variables scored per picture, at most
     batch_size: int = 8             # pictures per step, over all devices
@@ -95,7 +96,7 @@ def check(config):
         if getattr(config, name) not in allowed: raise ValueError(f"unknown {name} {getattr(config, name)!r}; use {', '.join(allowed)}")
     for name in ("batch_size", "accumulate", "max_steps", "validate_every", "num_valid", "scored", "keep", "warmup"):
         if getattr(config, name) < 1: raise ValueError(f"{name} is {getattr(config, name)}; use 1 or more")
-    for name in ("objects", "caption_dropout", "zoneout"):
+    for name in ("objects", "flip", "caption_dropout", "zoneout"):
         if not 0 <= getattr(config, name) <= 1: raise ValueError(f"{name} is {getattr(config, name)}; it is a share from 0 to 1")
     parse_mixture(config.masks)
 
