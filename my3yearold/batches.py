@@ -112,14 +112,15 @@ class Examples:
 
 # %% ../nbs/23_batches.ipynb #87e63113
 def training_masks(n, size, masks, generator, boxes=None, objects=0.0, stratified=False): # given (n, 3, size, size)
-    """A mixture of masks (see `masks.parse_mixture`). With `boxes` (n, 4), a share `objects` of the holes are the box, grown by up to a sixteenth
-    of the picture on each side; in half of these nothing is given, in the others an orderless mask."""
+    """A mixture of masks (see `masks.parse_mixture`). With `boxes` (n, 4), a share `objects` of the holes are the box, grown by up to a sixteenth of the
+    picture, in half of them on all sides alike; in one of five nothing is given, in the others an orderless mask with few given (skew 4)."""
     device = generator.device
     given = mixture(n, size, masks, generator, device, stratified)
     if boxes is None or not objects: return given
-    in_box, is_blank, *grow = _uniform(n, 6, generator, device)[..., None, None, None].unbind(1)
-    region = _box(boxes.to(device), torch.cat(grow, 1)[..., 0, 0], size)
-    in_region = torch.where(is_blank < 0.5, ~region, orderless(n, size, generator, region, device))
+    in_box, is_blank, alike, *grow = _uniform(n, 7, generator, device)[..., None, None, None].unbind(1)
+    grow = torch.cat(grow, 1)[..., 0, 0]
+    region = _box(boxes.to(device), torch.where(alike[..., 0, 0] < 0.5, grow[:, :1], grow), size)
+    in_region = torch.where(is_blank < 0.2, ~region, orderless(n, size, generator, region, device, skew=4))
     return torch.where(in_box < objects, in_region, given)
 
 def _box(boxes, grow, size): # (n, 4), (n, 4) uniform -> (n, 3, size, size) bool, True inside

@@ -56,10 +56,11 @@ def orderless(
     region=None, # bool, broadcasts to (n, 3, size, size), True = inside; None = everywhere
     device=None, # where the result lives; None = the generator's device
     stratified=False, # spread the numbers given evenly over the batch; needs one generator for all pictures
+    skew=1, # share given = uniform ** skew: above 1, few given more often
 ): # given, bool (n, 3, size, size)
     """Number given uniform on 0..D-1, then placed at random; D = the variables inside the region, all outside are given.
 
-    The masks of the orderless NADE (Uria, Murray and Larochelle, 1310.1757).
+    The masks of the orderless NADE (Uria, Murray and Larochelle, 1310.1757), for `skew` 1.
     Raises ValueError for a region that does not fit or is empty in some picture, and for strata with a generator per picture."""
     variables = 3 * size * size
     u = _uniform(n, 1 + variables, generator, device)
@@ -69,13 +70,13 @@ def orderless(
         region = _inside(region, n, size, u.device)
         D = region.sum(1, keepdim=True)
         field = field.masked_fill(~region, 2.0)          # outside sorts last, behind every draw
-    number_hidden = D - (count * D).long()               # uniform on 1..D
+    number_hidden = D - (count**skew * D).long()         # uniform on 1..D, for skew 1
     order = field.argsort(1)                             # uniform over all orders
     first = torch.arange(variables, device=u.device) < number_hidden
     given = torch.ones(n, variables, dtype=torch.bool, device=u.device)
     return given.scatter_(1, order, ~first.expand(n, -1)).view(n, 3, size, size)
 
-# %% ../nbs/03_masks.ipynb #5512ba08
+# %% ../nbs/03_masks.ipynb #b2ae89dd
 def _range(name, value, least, most=math.inf):
     "A number or range as (low, high), both ends included."
     low, high = (value, value) if isinstance(value, (int, float)) else value
@@ -95,7 +96,7 @@ def bernoulli(
     u = _uniform(n, 1 + 3 * size * size, generator, device)
     return (u[:, 1:] < low + (high - low) * u[:, :1]).view(n, 3, size, size)
 
-# %% ../nbs/03_masks.ipynb #8749ffc5
+# %% ../nbs/03_masks.ipynb #11272f03
 def _side(name, value, size):
     "A side as its range (low, high), both ends included."
     low, high = (value, value) if isinstance(value, int) else value
@@ -125,7 +126,7 @@ def rectangle(
     hidden = rows[:, :, None] & columns[:, None, :]
     return ~hidden[:, None].repeat(1, 3, 1, 1)
 
-# %% ../nbs/03_masks.ipynb #b3623b9d
+# %% ../nbs/03_masks.ipynb #afd6b103
 def centre(
     n, # number of pictures
     size, # height and width of the picture
@@ -140,7 +141,7 @@ def centre(
     given[:, :, start:start + hole, start:start + hole] = False
     return given
 
-# %% ../nbs/03_masks.ipynb #b428f3c8
+# %% ../nbs/03_masks.ipynb #cb6290f1
 def _reach(radius, shape):
     "Half-widths of the neighbourhood in the rows 0..radius from its middle, never increasing."
     rows = range(radius + 1)
@@ -160,7 +161,7 @@ def _dilate(failed, reach):
         result |= band[..., r + w + 1:r + w + 1 + S] != band[..., r - w:r - w + S]
     return result
 
-# %% ../nbs/03_masks.ipynb #cb6290f1
+# %% ../nbs/03_masks.ipynb #cede7965
 def contiguish(
     n, # number of pictures
     size, # height and width
@@ -180,7 +181,7 @@ def contiguish(
     failed = u[:, 1:] >= u[:, :1]**(1 / area)
     return ~_dilate(failed.view(n, 3, size, size), reach)
 
-# %% ../nbs/03_masks.ipynb #90c7dbe5
+# %% ../nbs/03_masks.ipynb #351d7567
 def orderless_in_rectangle(
     n, # number of pictures
     size=64, # height and width
@@ -194,7 +195,7 @@ def orderless_in_rectangle(
     region = ~rectangle(n, size, sides, sides, generator, device)
     return orderless(n, size, generator, region, device, stratified)
 
-# %% ../nbs/03_masks.ipynb #f46186a2
+# %% ../nbs/03_masks.ipynb #bb30775c
 def _near(start, end, radius, size):
     "Pixels (n, size, size) within radius (n, 1) of the segments from start to end, each (n, 2) as row, column."
     line = torch.arange(size, device=start.device, dtype=start.dtype)
@@ -203,7 +204,7 @@ def _near(start, end, radius, size):
     t = ((y * dy + x * dx) / (dy**2 + dx**2).clamp(min=1e-12)).clamp(0, 1)
     return (y - t * dy)**2 + (x - t * dx)**2 <= radius[:, :, None]**2
 
-# %% ../nbs/03_masks.ipynb #bb30775c
+# %% ../nbs/03_masks.ipynb #0834ce84
 def _stroke(u, size, thin, thick, segments=8):
     "Hidden pixels (n, size, size) of one stroke per picture, from uniform draws u (n, 5 + 2 * segments)."
     place, angle = (u[:, :2] * size).floor(), 2 * math.pi * u[:, 2]
@@ -220,7 +221,7 @@ def _stroke(u, size, thin, thick, segments=8):
         place = end
     return hidden
 
-# %% ../nbs/03_masks.ipynb #0834ce84
+# %% ../nbs/03_masks.ipynb #60327d74
 def brush(
     n, # number of pictures
     size, # height and width
@@ -239,7 +240,7 @@ def brush(
         hidden |= _stroke(draws, size, thin, thick) & (k < number)[..., None]
     return ~hidden[:, None].repeat(1, 3, 1, 1)
 
-# %% ../nbs/03_masks.ipynb #e7d56215
+# %% ../nbs/03_masks.ipynb #845227ae
 def free_form(
     n, # number of pictures
     size, # height and width
@@ -257,7 +258,7 @@ def free_form(
         given &= rectangle(n, size, sides, sides, generator, given.device) | (k >= number)[..., None, None]
     return given
 
-# %% ../nbs/03_masks.ipynb #845227ae
+# %% ../nbs/03_masks.ipynb #cfd8980c
 def _rectangle(n, size, **where): return rectangle(n, size, *2 * [(max(1, size // 8), size)], **where)
 def _centre(n, size, generator, device): return centre(n, size, device=device)
 def _contiguish(n, size, shape, **where): return contiguish(n, size, size // 8, shape, **where)
@@ -279,7 +280,7 @@ def _maker(kind, stratified):
         return partial(_orderless_in, hole=_HOLES[kind.removeprefix("orderless_in_")], stratified=stratified)
     return {**_SCATTERED, **_HOLES}[kind]
 
-# %% ../nbs/03_masks.ipynb #cfd8980c
+# %% ../nbs/03_masks.ipynb #2e0d3b39
 def parse_mixture(
     weights, # "orderless=1,rectangle=2" (a name alone weighs 1), or a dict of names or mask functions to weights
 ): # dict of names or functions to floats
@@ -300,7 +301,7 @@ def parse_mixture(
 
 parse_mixture("orderless=1, rectangle=2, brush=0.5, centre")
 
-# %% ../nbs/03_masks.ipynb #2e0d3b39
+# %% ../nbs/03_masks.ipynb #10459e34
 def mixture(
     n, # number of pictures
     size, # height and width
@@ -322,7 +323,7 @@ def mixture(
         given[chosen] = _maker(name, stratified)(len(chosen), size, generator=own, device=u.device)
     return given
 
-# %% ../nbs/03_masks.ipynb #e7327c02
+# %% ../nbs/03_masks.ipynb #ed9f310b
 def subset(
     hidden, # bool (N, 3, H, W)
     limit, # at most so many per picture, >= 1
