@@ -5,7 +5,7 @@
 
 Writes figures.json beside the weights. Scenes: bits/dim of unseen scenes, and 200 scenes with an object fully hidden, filled
 with the true caption and with another scene's. Photographs, part by part (`--parts`; the others stay as they are): bits/dim of the archives'
-validation pictures; 32 centres filled by two strategies; calibration; and 64 centres as PSNR, SSIM and L1 see them, with classical baselines."""
+validation pictures; 32 centres filled by two strategies; calibration; and 48 centres as PSNR, SSIM and L1 see them, with classical baselines."""
 import argparse, json, math, platform, shlex, sys
 from pathlib import Path
 import torch
@@ -130,7 +130,7 @@ def measure_calibration(model, vocabulary, data, seed, n=256):
     return inside | dict(entropy=by_picture(entropy), cost=by_picture(cost), quarters_entropy_cost=quarters, variables=len(u))
 
 
-def measure_metrics(model, vocabulary, data, steps, seed, n=64, samples=8):
+def measure_metrics(model, vocabulary, data, steps, seed, n=48, samples=8):
     "PSNR, SSIM and L1 of the centre: the model's mean, its fillings, the likeliest of eight and the mean of eight, and classical methods."
     images, given, captions = torch.as_tensor(data.images[:n]), centre(n, 64), [(c or [""])[0] for c in data.captions[:n]]
     predict = model.bind(*vocabulary.encode(captions))
@@ -144,7 +144,9 @@ def measure_metrics(model, vocabulary, data, steps, seed, n=64, samples=8):
     def judge(pictures):
         each = [picture_metrics(*three) for three in zip(pictures, images, given)]
         return {k: mean_and_error(torch.tensor([m[k] for m in each], dtype=torch.float64)) for k in ("psnr", "ssim", "l1")}
-    return dict(pictures=n, steps=steps, samples=samples) | {name: judge(pictures) for name, pictures in rows.items()}
+    def all_eight(measure): return round(sum(measure(one, given) for one in filled) / samples, 5)
+    texture = dict(extremes=all_eight(extremes), extremes_truth=round(extremes(images, given), 5), roughness=round(all_eight(neighbour_differences) / neighbour_differences(images, given), 4))
+    return dict(pictures=n, steps=steps, samples=samples) | texture | {name: judge(pictures) for name, pictures in rows.items()}
 
 
 PARTS = {"bits": lambda m, v, data, steps, seed: measure_bits(m, v, data),
