@@ -92,12 +92,12 @@ def _redraw_in_turns(predict, images, given, where, inner, generator, temperatur
     log_prob = sum((s.log_prob for s in states), torch.zeros(len(images), dtype=torch.float64, device=images.device))
     return State(states[-1].images if states else images, where, log_prob)
 
-# %% ../nbs/12_gibbs.ipynb #1bcb1a2e
+# %% ../nbs/12_gibbs.ipynb #e4b4fefa
 def mending_schedule(step, num_steps):
     "`yao_schedule` for a chain that starts from a filling worth keeping: from 0.3 down to 0.02."
     return yao_schedule(step, num_steps, alpha_max=0.3, alpha_min=0.02)
 
-# %% ../nbs/12_gibbs.ipynb #06177271
+# %% ../nbs/12_gibbs.ipynb #beba9cac
 @torch.no_grad()
 def remasking(
     predict, images, given,  # as in `gibbs`
