@@ -31,6 +31,7 @@ ROWS = {
     "mirrored pictures": dict(flip=0.5),
     "batch of 16": dict(batch_size=16),
     "twice the learning rate": dict(learning_rate=3e-3),
+    "Muon": dict(optimiser="muon"),
     "no captions": dict(caption_dropout=1.0),
     "half the time at 32x32 first": "small first",
 }

@@ -5,7 +5,7 @@
 
 Writes figures.json beside the weights. Scenes: bits/dim of unseen scenes, and 200 scenes with an object fully hidden, filled
 with the true caption and with another scene's. Photographs, part by part (`--parts`; the others stay as they are): bits/dim of the archives'
-validation pictures; 32 centres filled by two strategies; calibration; and 48 centres as PSNR, SSIM and L1 see them, with classical baselines."""
+validation pictures; 32 centres filled by two strategies; calibration; extreme values in 192 centres; and 48 centres as PSNR, SSIM and L1 see them, with classical baselines."""
 import argparse, json, math, platform, shlex, sys
 from pathlib import Path
 import torch
@@ -149,9 +149,22 @@ def measure_metrics(model, vocabulary, data, steps, seed, n=48, samples=8):
     return dict(pictures=n, steps=steps, samples=samples) | texture | {name: judge(pictures) for name, pictures in rows.items()}
 
 
+def measure_extremes(model, vocabulary, data, steps, seed, n=192):
+    "How often values lie at the ends of the scale, and how rough the centre is: n pictures spread evenly over the set, one filling each, beside the same pictures and all of them."
+    everything = torch.as_tensor(data.images)
+    spread = torch.linspace(0, len(everything) - 1, min(n, len(everything))).round().long()
+    images, given = everything[spread], centre(len(spread), 64)
+    filled = fill(model, vocabulary, images, given, [(data.captions[i] or [""])[0] for i in spread.tolist()], steps, seed)
+    def each(pictures, measure): return torch.tensor([measure(picture[None], given[:1]) for picture in pictures])
+    found = {name: mean_and_error(each(pictures, extremes)) for name, pictures in (("filled", filled), ("truth", images), ("truth_of_all", everything))}
+    rough = [each(pictures, neighbour_differences) for pictures in (filled, images)]
+    return found | dict(steps=steps, roughness=round((rough[0].mean() / rough[1].mean()).item(), 4))
+
+
 PARTS = {"bits": lambda m, v, data, steps, seed: measure_bits(m, v, data),
          "fillings": lambda m, v, data, steps, seed: dict(fillings=measure_fillings(m, v, data, steps, seed)),
          "calibration": lambda m, v, data, steps, seed: dict(calibration=measure_calibration(m, v, data, seed)),
+         "extremes": lambda m, v, data, steps, seed: dict(extremes=measure_extremes(m, v, data, steps, seed)),
          "metrics": lambda m, v, data, steps, seed: dict(metrics=measure_metrics(m, v, data, steps, seed))}
 
 

@@ -11,7 +11,7 @@ import argparse, json, math, platform, time
 from pathlib import Path
 import torch
 from tqdm import tqdm
-from my3yearold.ancestral import ancestral, in_pieces, losses_by_known, spend
+from my3yearold.ancestral import ancestral, growing, in_pieces, losses_by_known, spend
 from my3yearold.data import course_archive
 from my3yearold.gibbs import constant, cosine_schedule, gibbs, mending_schedule, remasking
 from my3yearold.inpaint import prices, strategies, weights_folder
@@ -33,7 +33,8 @@ RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generator
     "Gibbs, Yao": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),
     "Gibbs, cosine": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
     "Gibbs, ancestral start (default)": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, generator=r),
-    "Gibbs, ancestral start at temperature 1": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=k // 2),
+    "Gibbs, ancestral start at temperature 1": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=growing(k // 2)),
+    "Gibbs, ancestral start in equal turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=k // 2, start_temperature=0.75),
     "Gibbs, ancestral blocks of 4 turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1 + (k - 1) // 4, constant(0.5), "ancestral", r, inner=4),
 }
 

@@ -21,7 +21,7 @@ from .captions import tokens
 from .data import read_picture
 from .model import load_model
 from .sampling import one_shot
-from .ancestral import ancestral
+from .ancestral import ancestral, growing
 from .gibbs import gibbs, mending_schedule
 from .likelihood import bits_per_dim
 
@@ -158,7 +158,7 @@ def weights_folder(weights): # -> Path
 # %% ../nbs/14_inpaint.ipynb #bb91361d
 strategies = {
     "gibbs": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, mending_schedule, **options,
-                 start=max(1, steps // 2), start_temperature=0.65 * options.get("temperature", 1.0)),
+                 start=growing(max(1, steps // 2)), start_temperature=0.75 * options.get("temperature", 1.0)),
     "yao": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, **options),
     "ancestral": lambda predict, images, given, steps, **options: ancestral(predict, images, given, evaluations=steps, **options),
     "one-shot": lambda predict, images, given, steps, **options: one_shot(predict, images, given, **options),

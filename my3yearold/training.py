@@ -22,6 +22,7 @@ from .captions import Vocabulary, join_captions
 from .losses import bits, cross_entropy, emd
 from .masks import centre, orderless, parse_mixture
 from .model import OrderlessNADE, load_model, save_model
+from .muon import Muon
 from .runs import Interruptible, Journal, load_checkpoint, provenance, save_checkpoint
 from .sampling import draw
 from .show import hole
@@ -71,6 +72,7 @@ class TrainConfig:
     accumulate: int = 1             # parts that a device works through one after the other, to save memory
     max_steps: int = 20000          # the run ends here ...
     max_minutes: float = 0.0        # ... or here, whichever comes first; 0: no time budget
+    optimiser: str = "adamw"        # adamw, or muon for the trunk's matrices (page 24_muon)
     learning_rate: float = 1.5e-3
     schedule: str = "cosine"        # cosine: down to zero at the end of the budget; plateau: a tenth when validation no longer improves
     patience: int = 1000            # plateau: steps without a better median of the last ten validations
@@ -91,7 +93,7 @@ class TrainConfig:
 # %% ../nbs/09_training.ipynb #386a1291
 def check(config):
     "ValueError, in a sentence, for a configuration that cannot be run."
-    choices = dict(schedule=("cosine", "plateau"), loss=tuple(LOSSES), weighting=("image", "batch"), compile=("auto", "yes", "no"), precision=("auto", "float32", "bfloat16"))
+    choices = dict(optimiser=("adamw", "muon"), schedule=("cosine", "plateau"), loss=tuple(LOSSES), weighting=("image", "batch"), compile=("auto", "yes", "no"), precision=("auto", "float32", "bfloat16"))
     for name, allowed in choices.items():
         if getattr(config, name) not in allowed: raise ValueError(f"unknown {name} {getattr(config, name)!r}; use {', '.join(allowed)}")
     for name in ("batch_size", "accumulate", "max_steps", "validate_every", "num_valid", "scored", "keep", "warmup"):
@@ -204,7 +206,9 @@ def train(config, resume=False): # -> the run folder
     model.config["size"] = config.size                    # convolutional: the weights work at any size
     model = model.train().to(accelerator.device)
     average = deepcopy(model).requires_grad_(False).eval()
-    optimiser = torch.optim.AdamW(model.parameters(), betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=accelerator.device.type in ("cpu", "cuda"))
+    options = dict(betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=accelerator.device.type in ("cpu", "cuda"))
+    if config.optimiser == "adamw": optimiser = torch.optim.AdamW(model.parameters(), **options)
+    else: optimiser = Muon(model.parameters(), [p for p in model.trunk.parameters() if p.ndim >= 2], **options)
     state = dict(step=0, minutes=0.0, best=math.inf, stale=0, last=[], median=math.inf, since=0, factor=1.0)
     if resume: state |= load_checkpoint(folder, model, average, optimiser)
     if accelerator.is_main_process: note(folder, config, state["step"])
@@ -277,7 +281,8 @@ def checkpoint(config, folder, state, model, average, optimiser, held_out, vocab
         state["stale"] += 1
         if figures["valid"] < state["best"]:
             state["best"] = journal.best = figures["valid"]; state["stale"] = 0
-            save_model(folder / "model", average, vocabulary, dict(config=asdict(config), step=state["step"], device=held_out.device.type, **figures))
+            precision = "bfloat16" if journal.accelerator.mixed_precision == "bf16" else "float32"
+            save_model(folder / "model", average, vocabulary, dict(config=asdict(config), step=state["step"], device=held_out.device.type, precision=precision, **figures))
         if config.schedule == "plateau": plateau(state, figures["valid"], config)
     if journal.main: save_checkpoint(folder, model, average, optimiser, state, config.keep)
     if journal.accelerator.num_processes > 1:

@@ -57,6 +57,18 @@ def test_killed_at_random_moments(tmp_path):
     assert not list(killed.glob("*.partial")) or newest_checkpoint(killed)
 
 
+def test_muon_goes_on_where_it_stopped(tmp_path):
+    "Its running means are in the checkpoint, beside AdamW's moments: bit for bit."
+    config = replace(TINY, optimiser="muon", max_steps=4, validate_every=2)
+    train(replace(config, run=str(tmp_path / "undisturbed")))
+    train(replace(config, run=str(tmp_path / "stopped")))
+    for late in (tmp_path / "stopped").glob("checkpoint-*4.safetensors"): late.unlink()       # as if it had been killed after step 2
+    train(replace(config, run=str(tmp_path / "stopped")), resume=True)
+    (_, one, _), (_, other, _) = (newest_checkpoint(tmp_path / name) for name in ("undisturbed", "stopped"))
+    assert any(k.endswith(".mean") for k in one)
+    assert [k for k in one if not torch.equal(one[k], other[k])] == []
+
+
 def curve(folder):
     with open(folder / "log.csv", newline="") as f: return [float(row["train"]) for row in csv.DictReader(f)]
 
@@ -76,7 +88,7 @@ def test_two_processes_make_the_curve_of_one(tmp_path):
     dict(trunk="straight", channels=16, layers=3), dict(trunk="residual", channels=16, layers=3), dict(trunk="dilated", channels=16, layers=5),
     dict(fold=2), dict(merger="conv"), dict(merge_at=(0,)), dict(embedding="free", head="free"), dict(head="smooth"), dict(head="mixture"), dict(level="char"), dict(joined=True),
     dict(pooling="ifo", window=3, reader_layers=2, bidirectional=True, dense=True, zoneout=0.1, layer_norm=True, forget_bias=1.0, learned_start=True),
-    dict(given_too=True), dict(loss="emd"), dict(loss="emd2", weighting="batch"),
+    dict(given_too=True), dict(loss="emd"), dict(optimiser="muon"), dict(loss="emd2", weighting="batch"),
     dict(masks="contiguish_disc=1,brush=1,free_form=1,bernoulli=1"), dict(stratified=False), dict(schedule="plateau"), dict(accumulate=2),
     dict(objects=1.0), dict(stop_after=1, learning_rate=0.0, warmup=1)], ids=str)
 def test_every_choice_trains_and_is_kept(tmp_path, choice):
