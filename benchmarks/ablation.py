@@ -22,7 +22,7 @@ ROWS = {
     "folded 2x2": dict(fold=2, widths=(64, 96, 160), blocks=(1, 2, 2)),
     "half as wide": dict(widths=(16, 32, 48, 80)),
     "half as wide again": dict(widths=(48, 96, 144, 240)),
-    "head: means": dict(head="means"),
+    "head: adaptive": dict(head="adaptive"),
     "head: smooth": dict(head="smooth"),
     "head: mixture of logistics": dict(head="mixture"),
     "head and embedding: free": dict(head="free", embedding="free"),

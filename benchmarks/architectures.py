@@ -13,7 +13,7 @@ from my3yearold.model import load_model
 from my3yearold.training import TrainConfig, train, validate
 
 ROWS = [dict(trunk=trunk, merger=merger, head="smooth") for trunk in ("multiscale", "straight", "residual", "dilated") for merger in ("attention", "conv")]
-ROWS += [dict(trunk="multiscale", merger="attention", embedding="free", head="free"), *(dict(trunk="multiscale", merger="attention", head=head) for head in ("means", "neighbours", "mixture")),
+ROWS += [dict(trunk="multiscale", merger="attention", embedding="free", head="free"), *(dict(trunk="multiscale", merger="attention", head=head) for head in ("adaptive", "neighbours", "mixture")),
          dict(trunk="multiscale", merger="attention", head="smooth", fold=2, widths=(32, 64, 96), blocks=(1, 1, 2))]
 
 

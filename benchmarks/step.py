@@ -13,7 +13,7 @@ from my3yearold.batches import shares, strata
 from my3yearold.captions import Vocabulary
 from my3yearold.losses import cross_entropy
 from my3yearold.masks import orderless
-from my3yearold.model import OrderlessNADE, neighbours, pull_push
+from my3yearold.model import OrderlessNADE, adaptive_means, neighbours, pull_push
 from my3yearold.scenes import scenes
 from my3yearold.training import scored_loss
 
@@ -25,17 +25,20 @@ def plain_logits(model, images, given, ids, lengths): # -> (N, 3, H, W, levels)
     x = torch.cat([one_hot.flatten(1, 2), given.float()], 1)                                           # (N, 3 L + 3, H, W)
     weight = torch.cat([door.weight().flatten(0, 1), door.mask]).T[..., None, None]                     # (C, 3 L + 3, 1, 1)
     guess = pull_push(images.float() * (2 / (levels - 1)) - 1, given)
-    x = F.conv2d(x, weight, door.bias) + model.guess(guess)
+    means, counts = adaptive_means(guess, given)
+    x = F.conv2d(x, weight, door.bias) + model.guess(torch.cat([guess, means, counts.log() / 4], 1))
     x = F.silu(model.norm(model.trunk(x, model.read(ids, lengths), lengths))).permute(0, 2, 3, 1)       # (N, H, W, C)
-    logits, near = [], neighbours(guess).permute(0, 2, 3, 1)
+    logits, near = [], torch.cat([neighbours(guess), means], 1).permute(0, 2, 3, 1)
     for c in range(3):
         offset, log_precision = F.linear(x, head.peak[c], head.peak_bias[c]).unbind(-1)
         around = (F.linear(x, head.taps[c], head.tap_bias[c]) * (near - guess[:, c, :, :, None])).sum(-1)
         squared = (head.values - (guess[:, c] + offset + around)[..., None]).square()
         nu, log_scale = F.linear(x, head.tail[c], head.tail_bias[c]).unbind(-1)
         rows = F.linear(x, head.basis @ head.coefficients[c] + head.free[c], head.bias[c])
-        logits.append(rows - 0.5 * log_precision.clamp(max=11).exp()[..., None] * squared
-                      - F.softplus(nu)[..., None] * torch.log1p(squared * log_scale.clamp(max=13).exp()[..., None]))
+        rows = rows - 0.5 * log_precision.clamp(max=11).exp()[..., None] * squared - F.softplus(nu)[..., None] * torch.log1p(squared * log_scale.clamp(max=13).exp()[..., None])
+        a, precision = F.linear(x, head.expert[c], head.expert_bias[c]).unbind(-1)
+        normal = -0.5 * precision.clamp(max=11).exp()[..., None] * (head.values - means[:, 9 + c, :, :, None]).square()
+        logits.append(torch.logaddexp(rows.log_softmax(-1) + F.logsigmoid(-a)[..., None], normal.log_softmax(-1) + F.logsigmoid(a)[..., None]))
     return torch.stack(logits, 1)
 
 

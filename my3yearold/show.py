@@ -12,6 +12,7 @@ from html import escape
 from io import BytesIO
 from pathlib import Path
 
+import numpy as np
 import torch
 
 # %% ../nbs/20_show.ipynb #83f8773e
@@ -107,12 +108,15 @@ def animate(
     max_frames=48,  # of more, evenly spaced ones are kept, the first and the last among them
 ):
     "Write a looping GIF that holds its last frame. One palette of 256 colours serves all frames, so that still parts stay still. Returns the path."
+    from PIL import Image
     frames = list(frames)
     if not frames: raise ValueError(f"{path}: an animation needs at least one frame")
     keep = torch.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().int()
     pictures = [to_pil(frames[k]) for k in keep]
     width, height = pictures[0].size
-    strip = contact_sheet(pictures, columns=1, gap=0).quantize(256, dither=0)
+    strip = contact_sheet(pictures, columns=1, gap=0)
+    colours = np.asarray(strip).reshape(1, -1, 3)[:, ::strip.width * strip.height // 60000 | 1]     # as many as it takes to choose by
+    strip = strip.quantize(palette=Image.fromarray(colours).quantize(256, kmeans=1), dither=0)
     first, *rest = [_enlarge(strip.crop((0, k * height, width, (k + 1) * height)), scale) for k in range(len(pictures))]
     milliseconds = [round(duration * 1000)] * len(rest) + [round(hold * 1000)]
     first.save(path, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)

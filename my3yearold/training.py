@@ -49,7 +49,7 @@ class TrainConfig:
     merger: str = "attention"       # how the caption meets the pixels: attention or conv
     merge_at: tuple[int, ...] = ()  # before which layers or stages, from 0; none named: the trunk's own choice
     embedding: str = "smooth"       # what a level is to the door: smooth knows that levels are ordered, free does not
-    head: str = "neighbours"        # neighbours, means, smooth, mixture (of logistics) or free
+    head: str = "adaptive"          # adaptive, neighbours, smooth, mixture (of logistics) or free
     pooling: str = "fo"             # gates of the reader: f, fo or ifo
     window: int = 2                 # words that a gate of the reader sees
     reader_layers: int = 1          # of the reader

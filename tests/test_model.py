@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from my3yearold.model import HEADS, Head, OrderlessNADE, bumps, load_model, save_model, smooth_features
+from my3yearold.model import HEADS, Head, OrderlessNADE, adaptive_means, bumps, load_model, pull_push, save_model, smooth_features
 from my3yearold.captions import Vocabulary
 from my3yearold.trunks import TRUNKS
 
@@ -48,11 +48,41 @@ def test_every_choice_is_saved_and_loaded(tmp_path, choice):
 def test_pixels_by_number_or_by_mask(head):
     "The two ways to ask, a boolean mask and pixels' numbers, agree."
     torch.manual_seed(0)
-    module, features, guess = Head(8, 16, head), torch.randn(2, 8, 4, 4), torch.rand(2, 3, 4, 4)
-    everything = module(features, guess, torch.ones(2, 3, 4, 4, dtype=torch.bool)).view(2, 3, 16, 16)
+    module, features, guess, means = Head(8, 16, head), torch.randn(2, 8, 4, 4), torch.rand(2, 3, 4, 4), torch.rand(2, 12 if head == "adaptive" else 0, 4, 4)
+    everything = module(features, guess, torch.ones(2, 3, 4, 4, dtype=torch.bool), means).view(2, 3, 16, 16)
     index = torch.randint(0, 16, (2, 3, 5))
-    asked = module(features, guess, index)
+    asked = module(features, guess, index, means)
     assert torch.allclose(asked, everything.take_along_dim(index[..., None], 2), atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.5, 1.0])
+def test_adaptive_means_know_no_left_from_right(share):
+    generator = torch.Generator().manual_seed(int(100 * share))
+    given = torch.rand(2, 3, 12, 20, generator=generator) < share
+    guess = pull_push(torch.rand(2, 3, 12, 20, generator=generator) * 2 - 1, given)
+    for change in (lambda x: x.flip(-1), lambda x: x.flip(-2), lambda x: x.flip(1).unflatten(1, (-1, 3)).flip(1).flatten(1, 2) if x.shape[1] > 3 else x.flip(1)):
+        for a, b in zip(adaptive_means(change(guess), change(given)), adaptive_means(guess, given)): assert torch.allclose(a, change(b), rtol=1e-4, atol=1e-5)
+
+
+def test_adaptive_means_stop_at_an_edge():
+    "Two flat halves and noise between -2 and 2 levels: where one channel of a pixel is given, the others are nearly always found on its own side."
+    generator = torch.Generator().manual_seed(0)
+    picture = torch.full((1, 3, 32, 32), -0.3)
+    picture[..., 16:] = 0.3
+    noisy, given = picture + (torch.rand(picture.shape, generator=generator) - 0.5) * (4 / 127.5), torch.rand(picture.shape, generator=generator) < 0.4
+    means, counts = adaptive_means(pull_push(noisy, given), given)
+    told = given.any(1, keepdim=True).expand_as(given)
+    by_the_edge = told & ((torch.arange(32) - 15.5).abs() < 2)
+    def wrong(found): return ((found - picture)[by_the_edge].abs() > 0.05).float().mean()
+    assert wrong(means[:, -3:]) < 0.02 and wrong(pull_push(noisy, given)) > 0.3
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1, 7), (40, 3)])
+def test_adaptive_means_of_any_shape_and_of_nothing(shape):
+    guess = torch.zeros(1, 3, *shape)
+    for given in (torch.zeros(guess.shape, dtype=torch.bool), torch.ones(guess.shape, dtype=torch.bool)):
+        means, counts = adaptive_means(guess, given)
+        assert means.shape == counts.shape == (1, 12, *shape) and (means == 0).all() and (counts > 0).all() and counts.isfinite().all()
 
 
 def test_few_levels_have_few_bumps():
