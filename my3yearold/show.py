@@ -99,6 +99,19 @@ def _shorten(text, width):
     return fits if fits == text else fits + "..."
 
 # %% ../nbs/20_show.ipynb #e889ba11
+def _reduce(picture, sample=60000):
+    "A PIL picture in 256 colours, each pixel in the nearest one. PIL's own look-up rounds a colour to 6 bits first, and a chain's small steps would be lost."
+    from PIL import Image
+    pixels = np.asarray(picture).reshape(-1, 3)
+    palette = Image.fromarray(pixels[None, ::len(pixels) // sample | 1]).quantize(256, kmeans=1).getpalette()
+    distinct, place = np.unique(pixels @ np.array([1 << 16, 1 << 8, 1]), return_inverse=True)
+    distinct = torch.tensor(np.stack([distinct >> 16, distinct >> 8 & 255, distinct & 255], 1)).float()
+    entries = torch.tensor(palette).view(-1, 3).float()
+    nearest = torch.cat([torch.cdist(part, entries).argmin(1) for part in distinct.split(1 << 16)]).numpy()
+    reduced = Image.fromarray(nearest[place.ravel()].astype(np.uint8).reshape(picture.height, picture.width), mode="P")
+    reduced.putpalette(palette)
+    return reduced
+
 def animate(
     frames,         # pictures in order, all of one size, tensors (3, H, W) uint8 or PIL
     path,           # where the GIF goes
@@ -115,8 +128,7 @@ def animate(
     pictures = [to_pil(frames[k]) for k in keep]
     width, height = pictures[0].size
     strip = contact_sheet(pictures, columns=1, gap=0)
-    colours = np.asarray(strip).reshape(1, -1, 3)[:, ::strip.width * strip.height // 60000 | 1]     # as many as it takes to choose by
-    strip = strip.quantize(palette=Image.fromarray(colours).quantize(256, kmeans=1), dither=0)
+    strip = _reduce(strip)
     first, *rest = [_enlarge(strip.crop((0, k * height, width, (k + 1) * height)), scale) for k in range(len(pictures))]
     milliseconds = [round(duration * 1000)] * len(rest) + [round(hold * 1000)]
     first.save(path, format="GIF", save_all=True, append_images=rest, duration=milliseconds, loop=0)
