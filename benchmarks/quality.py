@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 from my3yearold.data import course_archive
+from my3yearold.guidance import guided
 from my3yearold.inpaint import prices, strategies, weights_folder
 from my3yearold.likelihood import biharmonic, calibration, picture_metrics, telea
 from my3yearold.losses import bits, cross_entropy
@@ -39,13 +40,14 @@ def bits_per_dim(model, vocabulary, data, region=None, captions=True, seed=0, sc
 
 
 @torch.no_grad()
-def fill(model, vocabulary, images, given, captions, steps, seed, temperature=1.0, strategy="gibbs"): # -> (N, 3, H, W)
+def fill(model, vocabulary, images, given, captions, steps, seed, temperature=1.0, strategy="gibbs", guidance_scale=1.0): # -> (N, 3, H, W)
     "A strategy of the pipeline; a generator per picture, so the batch does not matter."
     filled = []
     for index in tqdm(torch.arange(len(images)).split(20), desc="filling", leave=False):
         predict = model.bind(*vocabulary.encode([captions[i] for i in index.tolist()]))
+        louder = guided(predict, model.bind(*vocabulary.encode([""] * len(index))), guidance_scale)
         generators = [torch.Generator().manual_seed(seed + i) for i in index.tolist()]
-        for state in strategies[strategy](predict, images[index], given[index], steps, generator=generators, temperature=temperature): pass
+        for state in strategies[strategy](predict, images[index], given[index], steps, louder, generator=generators, temperature=temperature): pass
         filled.append(state.images)
     return torch.cat(filled)
 
@@ -63,7 +65,7 @@ def extremes(images, given): # -> share of hidden values <= 2 or >= 253
     return ((values <= 2) | (values >= 253)).float().mean().item()
 
 
-def measure_scenes(model, vocabulary, n, steps, seed):
+def measure_scenes(model, vocabulary, n, steps, seed, guidance_scale):
     unseen = scenes(256, seed=1001)
     figures = dict(floor=round(entropy_floor(3.0), 4),
                    whole=mean_and_error(bits_per_dim(model, vocabulary, unseen)),
@@ -72,14 +74,14 @@ def measure_scenes(model, vocabulary, n, steps, seed):
     drawn = scenes(n, seed=1002)
     given, objects = hide_object(drawn)
     captions = [c[0] for c in drawn.captions]
-    right = fill(model, vocabulary, drawn.images, given, captions, steps, seed)
-    other = fill(model, vocabulary, drawn.images, given, captions[1:] + captions[:1], steps, seed)
+    right = fill(model, vocabulary, drawn.images, given, captions, steps, seed, guidance_scale=guidance_scale)
+    other = fill(model, vocabulary, drawn.images, given, captions[1:] + captions[:1], steps, seed, guidance_scale=guidance_scale)
     shapes = lambda images: sum(guess == thing.shape for guess, thing in zip(guess_shape(images, given), objects)) / n
     for name, images in (("true_caption", right), ("another_caption", other), ("truth", drawn.images)):
         figures[name] = dict(colour=round(obedience(images, given, objects).float().mean().item(), 4), shape=round(shapes(images), 4),
                              roughness=round(neighbour_differences(images, given) / neighbour_differences(drawn.images, given), 4),
                              extremes=round(extremes(images, given), 5))
-    return figures | dict(hidden_objects=n, steps=steps, temperature=1.0)
+    return figures | dict(hidden_objects=n, steps=steps, temperature=1.0, guidance_scale=guidance_scale)
 
 
 def layout_error(filled, images, given): # -> mean absolute difference of the hole's 8x8 tiles, of their mean colours
@@ -188,8 +190,8 @@ def main():
     args = parser.parse_args()
     folder = weights_folder(args.weights)
     kept = json.loads((folder / "figures.json").read_text()) if args.data and len(args.parts) < len(PARTS) and (folder / "figures.json").exists() else {}
-    model, vocabulary, _ = load_model(folder)
-    figures = measure_photographs(model, vocabulary, args.data, args.parts, args.steps, args.seed, kept) if args.data else measure_scenes(model, vocabulary, args.scenes, args.steps, args.seed)
+    model, vocabulary, card = load_model(folder)
+    figures = measure_photographs(model, vocabulary, args.data, args.parts, args.steps, args.seed, kept) if args.data else measure_scenes(model, vocabulary, args.scenes, args.steps, args.seed, card.get("guidance_scale", 1.0))
     choices = ["--data", *(Path(p).name for p in args.data)] if args.data else ["--scenes", str(args.scenes)]
     choices += ["--steps", str(args.steps), *(["--parts", *args.parts] if len(args.parts) < len(PARTS) and args.data else [])]
     command = ["python", "benchmarks/quality.py", args.weights, *choices]

@@ -1,11 +1,12 @@
 """Every sampling strategy on the same holes, at the same numbers of evaluations, under one fixed scorer; for photographs also the usual
 picture metrics, beside biharmonic interpolation.
 
-    python benchmarks/strategies.py [scenes|WEIGHTS] [--pictures 40] [--evaluations 8 32 128]
-    python benchmarks/strategies.py photos --data ARCHIVE
+    python benchmarks/strategies.py [scenes|WEIGHTS] [--pictures 128] [--evaluations 8 32 128]
+    python benchmarks/strategies.py photos --data ARCHIVE --pictures 16
 
 Scenes: unseen scenes with an object fully hidden, temperature 1. Photographs: the centres of an archive's validation pictures. Price: bits per hidden variable under the
-weights themselves, in the same random orders for every filling (page 13_likelihood); the nearer to the truth's, the better. A generator for each picture.
+weights themselves, in the same random orders for every filling (page 13_likelihood); the nearer to the truth's, the better. A generator for each picture;
+fitted turns are at most 256.
 Writes benchmarks/results/strategies_NAME.json after each row, which page 12_gibbs prints; rows of earlier runs on as many pictures stay."""
 import argparse, json, math, platform, time
 from pathlib import Path
@@ -14,6 +15,7 @@ from tqdm import tqdm
 from my3yearold.ancestral import ancestral, growing, in_pieces, losses_by_known, spend
 from my3yearold.data import course_archive
 from my3yearold.gibbs import constant, cosine_schedule, gibbs, mending_schedule, remasking
+from my3yearold.guidance import guided
 from my3yearold.inpaint import prices, strategies, weights_folder
 from my3yearold.likelihood import biharmonic, picture_metrics
 from my3yearold.masks import centre
@@ -21,22 +23,25 @@ from my3yearold.model import load_model
 from my3yearold.scenes import guess_shape, hide_object, obedience, scenes
 from quality import extremes, layout_error, neighbour_differences
 
-RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generators) -> states
-    "one shot": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1, generator=r),
-    "ancestral, equal turns": lambda p, x, g, k, fitted, r: ancestral(p, x, g, evaluations=k, generator=r),
-    "ancestral, fitted turns": lambda p, x, g, k, fitted, r: ancestral(p, x, g, evaluations=fitted, generator=r),
-    "ancestral, greedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "greedy", k, r),
-    "ancestral, antigreedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "antigreedy", k, r),
-    "ancestral, margin": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "margin", k, r),
-    "remasking, rate 0.05": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.05, generator=r),
-    "surest kept (MaskGIT)": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
-    "Gibbs, Yao": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),
-    "Gibbs, cosine": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
-    "Gibbs, ancestral start (default)": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, generator=r),
-    "Gibbs, ancestral start at temperature 1": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=growing(k // 2)),
-    "Gibbs, ancestral start in equal turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=k // 2, start_temperature=0.75),
-    "Gibbs, ancestral blocks of 4 turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1 + (k - 1) // 4, constant(0.5), "ancestral", r, inner=4),
+RUNS = { # name -> (predict, louder: the same guided, images, given, evaluations, fitted turns, generators) -> states
+    "one shot": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, 1, generator=r),
+    "ancestral, equal turns": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, evaluations=k, generator=r),
+    "ancestral, fitted turns": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, evaluations=fitted, generator=r),
+    "ancestral, one by one": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, generator=r),
+    "ancestral, greedy": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, "greedy", k, r),
+    "ancestral, antigreedy": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, "antigreedy", k, r),
+    "ancestral, margin": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, "margin", k, r),
+    "remasking, rate 0.05": lambda p, q, x, g, k, fitted, r: remasking(p, x, g, k, 0.05, generator=r),
+    "surest kept (MaskGIT)": lambda p, q, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
+    "Gibbs, Yao": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),
+    "Gibbs, cosine": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
+    "Gibbs, ancestral start": lambda p, q, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, generator=r),
+    "Gibbs, ancestral start at temperature 1": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=growing(k // 2)),
+    "Gibbs, ancestral start in equal turns": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=k // 2, start_temperature=0.75),
+    "Gibbs, ancestral start guided": lambda p, q, x, g, k, fitted, r: strategies["gibbs"](p, x, g, 2 * k // 3, q, generator=r),     # a guided step costs two evaluations
+    "Gibbs, ancestral blocks of 4 turns": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, 1 + (k - 1) // 4, constant(0.5), "ancestral", r, inner=4),
 }
+ONCE = ("one shot", "ancestral, one by one")     # whatever the evaluations asked for
 
 
 def mean_and_error(values): # -> (mean, standard error)
@@ -70,14 +75,25 @@ def holes(args): # -> images, given, captions, objects, and the same of other pi
     return images[:n], centre(n, 64), captions[:n], None, images[-16:], centre(16, 64), captions[-16:]
 
 
+def run(name, model, vocabulary, images, given, captions, k, fitted): # -> (N, 3, H, W), seconds per picture
+    "In batches of 16 with holes of about a size, so that none waits long for the others."
+    filled, start = images.clone(), time.perf_counter()
+    for index in (~given).flatten(1).sum(1).argsort(stable=True).split(16):
+        predict = model.bind(*vocabulary.encode([captions[i] for i in index.tolist()]))
+        louder = guided(predict, model.bind(*vocabulary.encode([""] * len(index))))
+        *_, state = RUNS[name](predict, louder, images[index], given[index], k, fitted, [torch.Generator().manual_seed(i) for i in index.tolist()])
+        filled[index] = state.images
+    return filled, (time.perf_counter() - start) / len(images)
+
+
 @torch.no_grad()
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("weights", nargs="?", default="scenes")
     parser.add_argument("--data", help="an archive of photographs; none: scenes")
-    parser.add_argument("--pictures", type=int, default=40)
+    parser.add_argument("--pictures", type=int, default=128)
     parser.add_argument("--evaluations", type=int, nargs="+", default=[8, 32, 128])
-    parser.add_argument("--strategies", nargs="+", choices=list(RUNS), help="only these")
+    parser.add_argument("--strategies", nargs="+", choices=list(RUNS), help="only these [all but one by one]")
     args = parser.parse_args()
     model, vocabulary, _ = load_model(weights_folder(args.weights))
     images, given, captions, objects, other, other_given, other_captions = holes(args)
@@ -87,12 +103,14 @@ def main():
     if args.data:
         rows.append(dict(strategy="biharmonic", evaluations=0, **measure(biharmonic(images, given), images, given, predict, objects)))
         rows.append(dict(strategy="the network's mean", evaluations=1, **measure(mean_picture(predict, images, given), images, given, predict, objects)))
-    todo = [(name, k) for k in args.evaluations for name in args.strategies or RUNS if name != "one shot" or k == args.evaluations[0]]
+    names = args.strategies or [name for name in RUNS if name != "ancestral, one by one"]
+    todo = [(name, k) for k in args.evaluations for name in names if name not in ONCE or k == args.evaluations[0]]
     for name, k in tqdm(todo, desc="strategies"):
-        start = time.perf_counter()
-        *_, state = RUNS[name](predict, images, given, k, spend(fine, min(k, 256))[0], [torch.Generator().manual_seed(i) for i in range(len(images))])
-        seconds = (time.perf_counter() - start) / len(images)
-        rows.append(dict(strategy=name, evaluations=1 if name == "one shot" else k, **measure(state.images, images, given, predict, objects), seconds_per_picture=round(seconds, 3)))
+        n = 32 if name == "ancestral, one by one" else len(images)
+        filled, seconds = run(name, model, vocabulary, images[:n], given[:n], captions[:n], k, spend(fine, min(k, 256))[0])
+        if name in ONCE: k = 1 if name == "one shot" else round((~given[:n]).sum().item() / n)
+        scorer = model.bind(*vocabulary.encode(captions[:n]))
+        rows.append(dict(strategy=name, evaluations=k, **measure(filled, images[:n], given[:n], scorer, objects and objects[:n]), pictures=n, seconds_per_picture=round(seconds, 3)))
         save(args, rows)
 
 
@@ -100,9 +118,10 @@ def save(args, rows):
     "Into the results file; rows of the same strategy and evaluations are replaced, others that are there stay."
     name = "photos" if args.data else "scenes"
     path = Path(__file__).parent / "results" / f"strategies_{name}.json"
-    before = json.loads(path.read_text()) if path.exists() else dict(rows=[], commands=[])
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if before.get("pictures") != args.pictures: before = dict(rows=[], commands=[])
     new = {(row["strategy"], row["evaluations"]): row for row in rows}
-    merged = {(row["strategy"], row["evaluations"]): row for row in before["rows"] if before.get("pictures") == args.pictures} | new
+    merged = {(row["strategy"], row["evaluations"]): row for row in before["rows"]} | new
     words = [f"python benchmarks/strategies.py {name}", *([f"--data {Path(args.data).name}"] if args.data else []), f"--pictures {args.pictures} --evaluations {' '.join(map(str, args.evaluations))}"]
     if args.strategies: words.append(f"--strategies {' '.join(map(repr, args.strategies))}")
     order = list(RUNS)

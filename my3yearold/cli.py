@@ -173,7 +173,7 @@ def inpaint(args): # -> exit status
     import torch
     from tqdm import tqdm
     from my3yearold.inpaint import Inpainter, check_settings
-    check_settings(args.strategy, args.steps, args.temperature, args.samples)
+    check_settings(args.strategy, args.steps, args.temperature, args.samples, args.guidance)
     jobs = distinct(jobs_from(args) if args.pictures else default_jobs(args))
     if Path(args.out).exists() and not Path(args.out).is_dir(): raise ValueError(f"--out {args.out} is a file; name a folder")
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -197,7 +197,7 @@ def fill_one(pipe, job, args, bar): # -> mean bits/dim
     def on_step(pipe, step, num_steps, state): bar.update()
     generators = [torch.Generator().manual_seed(args.seed + i) for i in range(args.samples)]
     result = pipe(job.picture, job.mask, job.caption, args.strategy, args.steps, args.temperature, args.samples, generators,
-                  callback_on_step_end=on_step)
+                  callback_on_step_end=on_step, guidance_scale=args.guidance)
     if result.cutout is None: raise ValueError("there is nothing to fill: its mask has no white pixel")
     write_result(Path(args.out) / job.name, job, result)
     write_index(args.out)
@@ -256,8 +256,9 @@ def add_inpaint(parser):
     parser.add_argument("--captions", metavar="FILE", help="captions by picture: COCO's annotations, a plain .json, a .csv, or a folder of .txt [what lies in the folder of pictures]")
     parser.add_argument("--weights", help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
     parser.add_argument("--strategy", default="gibbs", help="gibbs, yao, ancestral or one-shot [gibbs]")
-    parser.add_argument("--steps", type=int, default=128, help="evaluations of the network [128]")
+    parser.add_argument("--steps", type=int, default=128, help="steps; each is an evaluation of the network, a guided one two [128]")
     parser.add_argument("--temperature", type=float, default=1.0, help="of each draw: 1 is the model's own law, below 1 plays safe [1]")
+    parser.add_argument("--guidance", type=float, metavar="SCALE", help="how loudly the caption speaks: 1 as learned, 2 twice [what the weights' card says: scenes 2, photos 1]")
     parser.add_argument("--samples", type=int, default=4, help="fillings of each picture [4]")
     parser.add_argument("--seed", type=int, default=0, help="of the first filling; the next has the next [0]")
     parser.add_argument("--out", default="filled", help="folder for the results [filled]")

@@ -23,6 +23,7 @@ from .model import load_model
 from .sampling import one_shot
 from .ancestral import ancestral, growing
 from .gibbs import gibbs, mending_schedule
+from .guidance import guided
 from .likelihood import bits_per_dim
 
 # %% ../nbs/14_inpaint.ipynb #2b3262e2
@@ -157,11 +158,11 @@ def weights_folder(weights): # -> Path
 
 # %% ../nbs/14_inpaint.ipynb #bb91361d
 strategies = {
-    "gibbs": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, mending_schedule, **options,
-                 start=growing(max(1, steps // 2)), start_temperature=0.75 * options.get("temperature", 1.0)),
-    "yao": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, **options),
-    "ancestral": lambda predict, images, given, steps, **options: ancestral(predict, images, given, evaluations=steps, **options),
-    "one-shot": lambda predict, images, given, steps, **options: one_shot(predict, images, given, **options),
+    "gibbs": lambda predict, images, given, steps, louder=None, **options: gibbs(predict, images, given, steps, mending_schedule, **options,
+                 start=growing(max(1, steps // 2)), start_temperature=0.75 * options.get("temperature", 1.0), start_predict=louder),
+    "yao": lambda predict, images, given, steps, louder=None, **options: gibbs(louder or predict, images, given, steps, **options),
+    "ancestral": lambda predict, images, given, steps, louder=None, **options: ancestral(louder or predict, images, given, evaluations=steps, **options),
+    "one-shot": lambda predict, images, given, steps, louder=None, **options: one_shot(louder or predict, images, given, **options),
 }
 
 # %% ../nbs/14_inpaint.ipynb #9b6e1a46
@@ -221,12 +222,12 @@ def follow(states, num_steps, on_step, max_frames=24): # -> list of (N, 3, size,
     return list(kept.values())
 
 # %% ../nbs/14_inpaint.ipynb #a2fade04
-def fill(predict, cutout, settings, generator, on_step, device): # -> Inpainting
+def fill(predict, louder, cutout, settings, generator, on_step, device): # -> Inpainting
     "Several fillings of one picture, drawn as one batch: the chain, the two figures, the pictures."
     n = settings["num_images_per_prompt"]
     images, given = (x.expand(n, -1, -1, -1).contiguous().to(device) for x in (cutout.images, cutout.given))
     steps = settings["num_inference_steps"]
-    states = strategies[settings["strategy"]](predict, images, given, steps, generator=generator, temperature=settings["temperature"])
+    states = strategies[settings["strategy"]](predict, images, given, steps, louder, generator=generator, temperature=settings["temperature"])
     chain = follow(states, steps, on_step)
     return Inpainting(
         images=[cutout.put_back(x) for x in chain[-1]],
@@ -235,11 +236,12 @@ def fill(predict, cutout, settings, generator, on_step, device): # -> Inpainting
         settings=settings | dict(region=list(cutout.region)), chain=chain, cutout=cutout)
 
 # %% ../nbs/14_inpaint.ipynb #4cda126d
-def check_settings(strategy, steps, temperature, n):
+def check_settings(strategy, steps, temperature, n, guidance_scale=None):
     "ValueError, in one sentence, for settings that cannot work."
     if strategy not in strategies: raise ValueError(f"unknown strategy {strategy!r}; there are {', '.join(strategies)}")
     if steps < 1 or n < 1: raise ValueError(f"{steps} steps and {n} fillings: both are counted from 1")
     if not temperature >= 0: raise ValueError(f"temperature {temperature} must be 0 (the likeliest level) or more")
+    if guidance_scale is not None and not 0 <= guidance_scale < math.inf: raise ValueError(f"guidance scale {guidance_scale} must be 0 (no caption) or more; 1 is the caption as it was learned")
 
 def seeded(generator, n): # -> generator or list of n, their seeds
     "Fresh generators, one per filling, where none is given."
@@ -258,14 +260,17 @@ def bind_caption(model, vocabulary, caption, n): # -> predict(images, given, whe
 # %% ../nbs/14_inpaint.ipynb #7782d2d0
 class Inpainter:
     "Fills the hole of a picture according to a caption. See `__call__`."
-    def __init__(self, model, vocabulary, weights="unnamed"):
-        self.model, self.vocabulary, self.weights = model.eval(), vocabulary, weights
+    def __init__(self, model, vocabulary, weights="unnamed", guidance_scale=1.0):
+        self.model, self.vocabulary, self.weights, self.guidance_scale = model.eval(), vocabulary, weights, guidance_scale
 
     @classmethod
     def from_pretrained(cls, weights="photos", device="cpu"):
         "Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id."
-        model, vocabulary, _ = load_model(weights_folder(weights), device)
-        return cls(model, vocabulary, str(weights))
+        folder = weights_folder(weights)
+        model, vocabulary, card = load_model(folder, device)
+        scale = card.get("guidance_scale", 1.0)
+        if not isinstance(scale, (int, float)): raise ValueError(f"{folder / 'card.json'} has a guidance_scale of {scale!r}; make it a number, 1 for the caption as it was learned")
+        return cls(model, vocabulary, str(weights), scale)
 
     @torch.no_grad()
     def __call__(self,
@@ -273,22 +278,25 @@ class Inpainter:
         mask_image=None,            # likewise, white = fill, of the picture's size; None: a centred hole, half of each side
         caption="",                 # what the picture shows; empty or None: no caption
         strategy="gibbs",           # "gibbs", "yao", "ancestral" or "one-shot"
-        num_inference_steps=128,    # evaluations of the network
+        num_inference_steps=128,    # steps; each is an evaluation of the network, a guided one two
         temperature=1.0,            # of each conditional; below 1 plays safe
         num_images_per_prompt=1,    # fillings, independent of each other
         generator=None,             # torch.Generator, a list of one per filling, or None: fresh seeds
         callback_on_step_end=None,  # called with (pipe, step, num_steps, state) after each step; returning False ends the chain
+        guidance_scale=None,        # how loudly the caption speaks: 1 as learned, 2 twice; None: what the weights' card says
     ) -> Inpainting:
         "Fill the hole. Raises ValueError or FileNotFoundError, in one sentence, for what cannot be used."
         picture = as_picture(image)
         hole = as_hole(mask_image, picture)
         n, steps, caption, size = num_images_per_prompt, num_inference_steps, caption or "", self.model.config["size"]
-        check_settings(strategy, steps, temperature, n)
+        scale = self.guidance_scale if guidance_scale is None else guidance_scale
+        check_settings(strategy, steps, temperature, n, scale)
         generator, seeds = seeded(generator, n)
         settings = dict(weights=self.weights, caption=caption, strategy=strategy, num_inference_steps=steps, temperature=temperature,
-                        num_images_per_prompt=n, seeds=seeds)
+                        guidance_scale=scale, num_images_per_prompt=n, seeds=seeds)
         if not hole.any(): return Inpainting([picture.copy() for _ in range(n)], [0.0] * n, torch.zeros(size, size), settings, [])
         def on_step(step, state):
             if callback_on_step_end: return callback_on_step_end(self, step, 1 if strategy == "one-shot" else steps, state)
         predict, device = bind_caption(self.model, self.vocabulary, caption, n), next(self.model.parameters()).device
-        return fill(predict, Cutout(picture, hole, size), settings, generator, on_step, device)
+        louder = guided(predict, bind_caption(self.model, self.vocabulary, "", n), scale) if caption else predict
+        return fill(predict, louder, Cutout(picture, hole, size), settings, generator, on_step, device)

@@ -266,16 +266,17 @@ def _contiguish(n, size, shape, **where): return contiguish(n, size, size // 8, 
 _HOLES = {"rectangle": _rectangle, "centre": _centre, "brush": brush, "free_form": free_form}
 _SCATTERED = {"bernoulli": partial(bernoulli, p=(0, 1)),
               **{f"contiguish_{shape}": partial(_contiguish, shape=shape) for shape in ("square", "diamond", "disc")}}
-MASKS = ("orderless", *_SCATTERED, *_HOLES, *(f"orderless_in_{hole}" for hole in _HOLES))   # the names that a mixture knows
+MASKS = ("orderless", *_SCATTERED, *_HOLES, *(f"orderless_in_{hole}" for hole in _HOLES), "few_in_rectangle")   # the names that a mixture knows
 
-def _orderless_in(n, size, generator, device, hole, stratified):
+def _orderless_in(n, size, generator, device, hole, stratified, skew=1):
     region = ~hole(n, size, generator=generator, device=device)
-    return orderless(n, size, generator, region, device, stratified)
+    return orderless(n, size, generator, region, device, stratified, skew)
 
 def _maker(kind, stratified):
     "The function (n, size, generator=, device=) -> given behind a name; a function stands for itself."
     if callable(kind): return kind
     if kind == "orderless": return partial(orderless, stratified=stratified)
+    if kind == "few_in_rectangle": return partial(_orderless_in, hole=_rectangle, stratified=stratified, skew=4)
     if kind.startswith("orderless_in_"):
         return partial(_orderless_in, hole=_HOLES[kind.removeprefix("orderless_in_")], stratified=stratified)
     return {**_SCATTERED, **_HOLES}[kind]

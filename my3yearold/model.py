@@ -82,21 +82,28 @@ def neighbours(guess): # (N, 3, H, W) -> (N, 27, H, W)
 # %% ../nbs/07_model.ipynb #726d53a3
 def adaptive_means(guess, given, steps=(1, 2, 4, 8), tolerance=0.045, trust=0.02): # (N, 3, H, W) float, bool -> two of (N, 3 * len(steps), H, W)
     "Means over neighbours that look the same, and how many given values each rests on, pass after pass (adaptive weights smoothing, Polzehl and Spokoiny 2000)."
-    (height, width), mean, count, means, counts = guess.shape[-2:], guess, torch.where(given, 1.0, trust), [], []
+    mean, count, means, counts = guess, torch.where(given, 1.0, trust), [], []
     for step in steps:
-        wide_mean, wide_count = (F.pad(x, (step, step, step, step)) for x in (mean, count))
-        total, weights = torch.zeros_like(mean), torch.zeros_like(mean)
-        for y in (0, step, 2 * step):
-            for x in (0, step, 2 * step):
-                near, weight = (wide[..., y:y + height, x:x + width] for wide in (wide_mean, wide_count))
-                misfit = ((near - mean).square() * (weight * count / (weight + count))).sum(1, keepdim=True)
-                weight = weight * torch.exp(misfit * (-0.5 / tolerance ** 2))
-                weights += weight
-                total += weight * near
+        total, weights = mean * count, count.clone()                                     # of each pixel itself
+        for p, q in _pairs(*guess.shape[-2:], step):
+            n, m = count[p], count[q]
+            alike = ((mean[p] - mean[q]).square() * (n * m / (n + m))).sum(1, keepdim=True).mul(-0.5 / tolerance ** 2).exp()
+            for here, there in ((p, q), (q, p)):
+                weight = alike * count[there]
+                weights[here] += weight
+                total[here].addcmul_(weight, mean[there])
         mean, count = total / weights, weights
         means.append(mean)
         counts.append(count)
     return torch.cat(means, 1), torch.cat(counts, 1)
+
+def _pairs(height, width, step): # -> (upper or left pixels, their neighbours below or right), as slices, for each of the four directions
+    start, end = slice(step, None), lambda size: slice(max(0, size - step))
+    whole = slice(None)
+    yield (..., whole, end(width)), (..., whole, start)
+    yield (..., end(height), whole), (..., start, whole)
+    yield (..., end(height), end(width)), (..., start, start)
+    yield (..., end(height), start), (..., start, end(width))
 
 # %% ../nbs/07_model.ipynb #1a121a7f
 HEADS = ("adaptive", "neighbours", "smooth", "mixture", "free")

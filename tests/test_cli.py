@@ -168,12 +168,13 @@ def faults(pictures, tmp_path):
         "captions that are not JSON": ([cat, "--captions", tmp_path / "captions.json"], "not valid JSON"),
         "strategy": ([cat, "--strategy", "magic"], "unknown strategy 'magic'; there are gibbs, yao, ancestral, one-shot"),
         "temperature": ([cat, "--temperature", "-1"], "temperature -1.0"),
+        "guidance": ([cat, "--guidance", "-2"], "guidance scale -2.0"),
         "results are a file": ([cat, "--out", tmp_path / "text.jpg"], "is a file; name a folder"),
     }
 
 
 @pytest.mark.parametrize("fault", ["no picture", "no picture in the folder", "text called jpg", "truncated picture", "nothing to fill", "mask of another size",
-                                   "no mask", "mask without a picture", "no captions", "captions that are not JSON", "strategy", "temperature", "results are a file"])
+                                   "no mask", "mask without a picture", "no captions", "captions that are not JSON", "strategy", "temperature", "guidance", "results are a file"])
 def test_faults_are_one_sentence_and_leave_nothing(run, pictures, tmp_path, fault):
     arguments, sentence = faults(pictures, tmp_path)[fault]
     before = snapshot(tmp_path)

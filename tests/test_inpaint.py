@@ -10,7 +10,7 @@ from PIL import Image
 from my3yearold.captions import Vocabulary
 from my3yearold.inpaint import (Cutout, Inpainter, as_hole, as_picture, bundled_weights, membrane,
                                 overlap, preview, prices, region_around, weights_folder)
-from my3yearold.model import OrderlessNADE
+from my3yearold.model import OrderlessNADE, save_model
 
 SIZE = 16
 sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
@@ -199,6 +199,8 @@ def test_captions_of_unknown_words_warn_and_go_on():
     (dict(num_images_per_prompt=0), "counted from 1"),
     (dict(temperature=-1.0), "temperature -1.0"),
     (dict(temperature=float("nan")), "temperature nan"),
+    (dict(guidance_scale=-1), "guidance scale -1"),
+    (dict(guidance_scale=float("nan")), "guidance scale nan"),
 ])
 def test_impossible_settings(options, sentence):
     with pytest.raises(ValueError, match=sentence): fill(np.zeros((8, 8, 3), dtype=np.uint8), None, **options)
@@ -251,6 +253,23 @@ def test_strategies_seeds_and_steps(strategy, evaluations):
     assert [i.tobytes() for i in one.images] == [i.tobytes() for i in same.images] != [i.tobytes() for i in other.images]
     assert one.images[0].tobytes() != one.images[1].tobytes()
     assert one.settings["seeds"] == [0, 1] and len(one.bits_per_dim) == 2
+
+
+@pytest.mark.parametrize("strategy", ["yao", "ancestral", "one-shot"])
+def test_a_caption_counted_not_at_all_is_no_caption(strategy):
+    pixels, hole = random_case((20, 30), 0, 0.3)
+    def draw(caption, scale): return fill(pixels, hole, caption, strategy=strategy, num_inference_steps=5, guidance_scale=scale).images[0].tobytes()
+    assert draw("a red cat", 0) == draw("", 1) == draw("", 3)
+    assert draw("a red cat", 1) != draw("a red cat", 3)
+
+
+def test_the_card_says_how_loudly_the_caption_speaks(tmp_path):
+    for scale, said in ((None, 1.0), (2.5, 2.5)):
+        save_model(tmp_path, PIPE.model, PIPE.vocabulary, {} if scale is None else dict(guidance_scale=scale))
+        pipe = Inpainter.from_pretrained(tmp_path)
+        assert pipe(np.zeros((8, 8, 3), dtype=np.uint8), None, "a cat", num_inference_steps=1).settings["guidance_scale"] == said
+    save_model(tmp_path, PIPE.model, PIPE.vocabulary, dict(guidance_scale="loud"))
+    with pytest.raises(ValueError, match="card.json has a guidance_scale of 'loud'"): Inpainter.from_pretrained(tmp_path)
 
 
 def test_one_generator_or_none():
