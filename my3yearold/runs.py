@@ -93,8 +93,10 @@ class Clock:
         self.accelerator, self.begun, self.earlier = accelerator, time.monotonic(), minutes
         self.waited, self.since = 0.0, (self.begun, step)
 
+    def minutes(self): return self.earlier + (time.monotonic() - self.begun) / 60     # of this process
+
     def agree(self, step, asked, look): # -> minutes, whether to stop: the same in all processes; they ask each other every `look` steps
-        now = [self.earlier + (time.monotonic() - self.begun) / 60, float(asked)]
+        now = [self.minutes(), float(asked)]
         if self.accelerator.num_processes > 1:
             if step % look == 0:
                 self.agreed = torch.tensor(now, device=self.accelerator.device)
@@ -122,7 +124,8 @@ class Journal:
         self.config, self.folder, self.step, self.main = config, folder, state["step"], accelerator.is_main_process
         self.log = Log(folder, self.columns, self.step) if self.main else None
         self.recent, self.smooth, self.lowest, self.rate = [], math.nan, math.inf, 0.0
-        self.bar = tqdm(total=config.max_steps, initial=self.step, desc="training", unit="step", disable=not self.main)
+        total = None if config.max_minutes else config.max_steps           # a time budget has its own words behind the bar
+        self.bar = tqdm(total=total, initial=self.step, desc="training", unit="step", disable=not self.main)
         self.best, self.accelerator, self.clock = state["best"], accelerator, Clock(accelerator, self.step, state["minutes"])
 
     def note(self, loss, rate): # nats per variable, still on the device
@@ -138,7 +141,9 @@ class Journal:
             self.lowest = min(self.lowest, self.smooth)
             if not (math.isfinite(loss) and self.smooth <= 3 * self.lowest): self.alarm(step, loss, examples)
         self.recent = []
-        self.bar.set_postfix_str(f"{self.smooth:.3f} bits/dim, best valid {self.best:.3f}")
+        words = [f"{self.smooth:.3f} bits/dim"] + [f"best valid {self.best:.3f}"] * math.isfinite(self.best)
+        if self.config.max_minutes: words.append(f"minute {self.clock.minutes():.0f} of {self.config.max_minutes:g}")
+        self.bar.set_postfix_str(", ".join(words))
 
     def alarm(self, step, loss, examples):
         names = ", ".join(examples.names[i] for i in examples.index(step, self.config.batch_size, self.config.seed).tolist()[:8])
