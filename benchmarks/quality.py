@@ -45,9 +45,9 @@ def fill(model, vocabulary, images, given, captions, steps, seed, temperature=1.
     filled = []
     for index in tqdm(torch.arange(len(images)).split(20), desc="filling", leave=False):
         predict = model.bind(*vocabulary.encode([captions[i] for i in index.tolist()]))
-        louder = guided(predict, model.bind(*vocabulary.encode([""] * len(index))), guidance_scale)
+        predict = guided(predict, model.bind(*vocabulary.encode([""] * len(index))), guidance_scale)
         generators = [torch.Generator().manual_seed(seed + i) for i in index.tolist()]
-        for state in strategies[strategy](predict, images[index], given[index], steps, louder, generator=generators, temperature=temperature): pass
+        for state in strategies[strategy](predict, images[index], given[index], steps, generator=generators, temperature=temperature): pass
         filled.append(state.images)
     return torch.cat(filled)
 

@@ -23,23 +23,23 @@ from my3yearold.model import load_model
 from my3yearold.scenes import guess_shape, hide_object, obedience, scenes
 from quality import extremes, layout_error, neighbour_differences
 
-RUNS = { # name -> (predict, louder: the same guided, images, given, evaluations, fitted turns, generators) -> states
-    "one shot": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, 1, generator=r),
-    "ancestral, equal turns": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, evaluations=k, generator=r),
-    "ancestral, fitted turns": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, evaluations=fitted, generator=r),
-    "ancestral, one by one": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, generator=r),
-    "ancestral, greedy": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, "greedy", k, r),
-    "ancestral, antigreedy": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, "antigreedy", k, r),
-    "ancestral, margin": lambda p, q, x, g, k, fitted, r: ancestral(p, x, g, "margin", k, r),
-    "remasking, rate 0.05": lambda p, q, x, g, k, fitted, r: remasking(p, x, g, k, 0.05, generator=r),
-    "surest kept (MaskGIT)": lambda p, q, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
-    "Gibbs, Yao": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),
-    "Gibbs, cosine": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
-    "Gibbs, ancestral start": lambda p, q, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, generator=r),
-    "Gibbs, ancestral start at temperature 1": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=growing(k // 2)),
-    "Gibbs, ancestral start in equal turns": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=k // 2, start_temperature=0.75),
-    "Gibbs, ancestral start guided": lambda p, q, x, g, k, fitted, r: strategies["gibbs"](p, x, g, 2 * k // 3, q, generator=r),     # a guided step costs two evaluations
-    "Gibbs, ancestral blocks of 4 turns": lambda p, q, x, g, k, fitted, r: gibbs(p, x, g, 1 + (k - 1) // 4, constant(0.5), "ancestral", r, inner=4),
+RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generators) -> states
+    "one shot": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1, generator=r),
+    "ancestral, equal turns": lambda p, x, g, k, fitted, r: ancestral(p, x, g, evaluations=k, generator=r),
+    "ancestral, fitted turns": lambda p, x, g, k, fitted, r: ancestral(p, x, g, evaluations=fitted, generator=r),
+    "ancestral, one by one": lambda p, x, g, k, fitted, r: ancestral(p, x, g, generator=r),
+    "ancestral, greedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "greedy", k, r),
+    "ancestral, antigreedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "antigreedy", k, r),
+    "ancestral, margin": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "margin", k, r),
+    "remasking, rate 0.05": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.05, generator=r),
+    "surest kept (MaskGIT)": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
+    "Gibbs, Yao": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),
+    "Gibbs, cosine": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
+    "Gibbs, ancestral start": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, generator=r),
+    "Gibbs, ancestral start at temperature 1": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=growing(k // 2)),
+    "Gibbs, ancestral start in equal turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=k // 2, start_temperature=0.75),
+    "Gibbs, ancestral start, guided": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k // 2, generator=r),           # a guided step costs two evaluations
+    "Gibbs, ancestral blocks of 4 turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1 + (k - 1) // 4, constant(0.5), "ancestral", r, inner=4),
 }
 ONCE = ("one shot", "ancestral, one by one")     # whatever the evaluations asked for
 
@@ -80,8 +80,8 @@ def run(name, model, vocabulary, images, given, captions, k, fitted): # -> (N, 3
     filled, start = images.clone(), time.perf_counter()
     for index in (~given).flatten(1).sum(1).argsort(stable=True).split(16):
         predict = model.bind(*vocabulary.encode([captions[i] for i in index.tolist()]))
-        louder = guided(predict, model.bind(*vocabulary.encode([""] * len(index))))
-        *_, state = RUNS[name](predict, louder, images[index], given[index], k, fitted, [torch.Generator().manual_seed(i) for i in index.tolist()])
+        if "guided" in name: predict = guided(predict, model.bind(*vocabulary.encode([""] * len(index))))
+        *_, state = RUNS[name](predict, images[index], given[index], k, fitted, [torch.Generator().manual_seed(i) for i in index.tolist()])
         filled[index] = state.images
     return filled, (time.perf_counter() - start) / len(images)
 

@@ -60,7 +60,6 @@ def gibbs(
     temperature=1.0,
     start=1,                # evaluations spent on the first filling: 1 = one shot, more = ancestral in so many turns; or the turns' sizes, as shares; or pictures to start from
     start_temperature=None, # of the first filling; None: `temperature`
-    start_predict=None,     # what draws the first filling; None: `predict` (page 17_guidance has use for another)
     inner=None,             # evaluations of an ancestral block; None = one for each of its variables
 ):
     """Fill the hole, in one shot or in `start` ancestral turns, then redraw random blocks of it given all the rest, again and
@@ -75,7 +74,7 @@ def gibbs(
     turn = hidden.long() - 1 if spent <= 1 else turns(hidden, evaluations=start, generator=generator)
     filling = ((turn < t, turn == t) for t in range(spent))
     mending = islice(blocks(hidden, num_steps - spent + 1, schedule, generator), 1, None)
-    first = chain(start_predict or predict, images, filling, generator, temperature if start_temperature is None else start_temperature)
+    first = chain(predict, images, filling, generator, temperature if start_temperature is None else start_temperature)
     step = redraw if block == "independent" else partial(_redraw_in_turns, inner=inner)
     return _mend(predict, images, first, mending, step, generator, temperature)
 

@@ -158,11 +158,11 @@ def weights_folder(weights): # -> Path
 
 # %% ../nbs/14_inpaint.ipynb #bb91361d
 strategies = {
-    "gibbs": lambda predict, images, given, steps, louder=None, **options: gibbs(predict, images, given, steps, mending_schedule, **options,
-                 start=growing(max(1, steps // 2)), start_temperature=0.75 * options.get("temperature", 1.0), start_predict=louder),
-    "yao": lambda predict, images, given, steps, louder=None, **options: gibbs(louder or predict, images, given, steps, **options),
-    "ancestral": lambda predict, images, given, steps, louder=None, **options: ancestral(louder or predict, images, given, evaluations=steps, **options),
-    "one-shot": lambda predict, images, given, steps, louder=None, **options: one_shot(louder or predict, images, given, **options),
+    "gibbs": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, mending_schedule, **options,
+                 start=growing(max(1, steps // 2)), start_temperature=0.75 * options.get("temperature", 1.0)),
+    "yao": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, **options),
+    "ancestral": lambda predict, images, given, steps, **options: ancestral(predict, images, given, evaluations=steps, **options),
+    "one-shot": lambda predict, images, given, steps, **options: one_shot(predict, images, given, **options),
 }
 
 # %% ../nbs/14_inpaint.ipynb #9b6e1a46
@@ -222,12 +222,12 @@ def follow(states, num_steps, on_step, max_frames=24): # -> list of (N, 3, size,
     return list(kept.values())
 
 # %% ../nbs/14_inpaint.ipynb #a2fade04
-def fill(predict, louder, cutout, settings, generator, on_step, device): # -> Inpainting
-    "Several fillings of one picture, drawn as one batch: the chain, the two figures, the pictures."
+def fill(predict, told, cutout, settings, generator, on_step, device): # -> Inpainting
+    "Several fillings of one picture, drawn as one batch from `told`, the predictor guided: the chain, the pictures, and the two figures of the predictor as it is."
     n = settings["num_images_per_prompt"]
     images, given = (x.expand(n, -1, -1, -1).contiguous().to(device) for x in (cutout.images, cutout.given))
     steps = settings["num_inference_steps"]
-    states = strategies[settings["strategy"]](predict, images, given, steps, louder, generator=generator, temperature=settings["temperature"])
+    states = strategies[settings["strategy"]](told, images, given, steps, generator=generator, temperature=settings["temperature"])
     chain = follow(states, steps, on_step)
     return Inpainting(
         images=[cutout.put_back(x) for x in chain[-1]],
@@ -298,5 +298,5 @@ class Inpainter:
         def on_step(step, state):
             if callback_on_step_end: return callback_on_step_end(self, step, 1 if strategy == "one-shot" else steps, state)
         predict, device = bind_caption(self.model, self.vocabulary, caption, n), next(self.model.parameters()).device
-        louder = guided(predict, bind_caption(self.model, self.vocabulary, "", n), scale) if caption else predict
-        return fill(predict, louder, Cutout(picture, hole, size), settings, generator, on_step, device)
+        told = guided(predict, bind_caption(self.model, self.vocabulary, "", n), scale) if caption else predict
+        return fill(predict, told, Cutout(picture, hole, size), settings, generator, on_step, device)
