@@ -1,12 +1,13 @@
-"""What a louder caption does: guidance at several scales, over the whole chain or its first filling alone.
+"""What a louder caption does: guidance at several scales and ceilings, over the whole chain or its first filling alone.
 
-    python benchmarks/guidance.py [scenes|WEIGHTS] [--pictures 128] [--steps 32]
-    python benchmarks/guidance.py photos --data ARCHIVE --scales 1 2 --pictures 64
+    python benchmarks/guidance.py [scenes|WEIGHTS] [--pictures 128] [--steps 32] [--scales 1 2 3] [--ceilings 1] [--where chain]
+    python benchmarks/guidance.py photos --data ARCHIVE --scales 1 3 --pictures 64
 
 Scenes: unseen scenes with an object fully hidden. Photographs: the centres of an archive's validation pictures, spread over it, captions as they are.
-A step guided costs two evaluations of the network. Writes benchmarks/results/guidance_NAME.json (guidance_NAME_64_steps.json for 64
-steps, and so on), which page 17_guidance prints."""
+A guided step costs two evaluations of the network. Writes benchmarks/results/guidance_NAME.json, which page 17_guidance draws; rows of earlier runs on
+as many pictures and steps stay."""
 import argparse, json, platform
+from itertools import product
 from pathlib import Path
 import torch
 from tqdm import tqdm
@@ -34,7 +35,9 @@ def main():
     parser.add_argument("--data", help="an archive of captioned photographs; none: scenes")
     parser.add_argument("--pictures", type=int, default=128)
     parser.add_argument("--steps", type=int, default=32)
-    parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 1.5, 2.0, 3.0])
+    parser.add_argument("--scales", type=float, nargs="+", default=[1.0, 2.0, 3.0])
+    parser.add_argument("--ceilings", type=float, nargs="+", default=[1.0])
+    parser.add_argument("--where", nargs="+", choices=["start", "chain"], default=["chain"])
     args = parser.parse_args()
     model, vocabulary, _ = load_model(weights_folder(args.weights))
     if args.data:
@@ -45,18 +48,29 @@ def main():
         drawn = scenes(args.pictures, seed=1005)
         images, captions, (given, objects) = drawn.images, [several[0] for several in drawn.captions], hide_object(drawn)
     predict = model.bind(*vocabulary.encode(captions))
-    name = ("photos" if args.data else "scenes") + (f"_{args.steps}_steps" if args.steps != 32 else "")
-    rows = [dict(where="truth", **measure(images, images, given, predict, objects))]
-    for scale, where in tqdm([(s, w) for s in args.scales for w in ("start", "chain") if s != 1 or w == "start"], desc="guidance"):
+    save(args, [dict(where="the truth", **measure(images, images, given, predict, objects))])
+    todo = [(scale, *rest) for scale in args.scales for rest in (product(args.ceilings, args.where) if scale != 1 else [(args.ceilings[0], args.where[0])])]
+    for scale, ceiling, where in tqdm(todo, desc="guidance"):
         filled = images.clone()
         for index in torch.arange(args.pictures).split(16):
             asked, plain = (model.bind(*vocabulary.encode(text)) for text in ([captions[i] for i in index.tolist()], [""] * len(index)))
             generators = [torch.Generator().manual_seed(i) for i in index.tolist()]
-            filled[index] = fill(asked, guided(asked, plain, scale), where, images[index], given[index], args.steps, generators)
-        rows.append(dict(where=where, scale=scale, **measure(filled, images, given, predict, objects)))
-        command = f"python benchmarks/guidance.py {args.weights}{' --data ' + Path(args.data).name if args.data else ''} --pictures {args.pictures} --steps {args.steps} --scales {' '.join(map(str, args.scales))}"
-        found = dict(command=command, machine=f"{platform.machine()}, {torch.get_num_threads()} threads", torch=torch.__version__, pictures=args.pictures, steps=args.steps, rows=rows)
-        (Path(__file__).parent / "results" / f"guidance_{name}.json").write_text(json.dumps(found, indent=1) + "\n")
+            filled[index] = fill(asked, guided(asked, plain, scale, ceiling), where, images[index], given[index], args.steps, generators)
+        save(args, [dict(where=where, scale=scale, ceiling=ceiling, **measure(filled, images, given, predict, objects))])
+
+
+def save(args, rows):
+    "Into the results file; the same row of an earlier run is replaced."
+    path = Path(__file__).parent / "results" / f"guidance_{'photos' if args.data else 'scenes'}.json"
+    before = json.loads(path.read_text()) if path.exists() else {}
+    if (before.get("pictures"), before.get("steps")) != (args.pictures, args.steps): before = dict(commands=[], rows=[])
+    def key(row): return row.get("scale", 0), row["where"] * (row.get("scale") != 1), row.get("ceiling", 0) * (row.get("scale") != 1)
+    merged = {key(row): row for row in [*before["rows"], *rows]}
+    def several(name): return f" --{name} {' '.join(f'{x:g}' if isinstance(x, float) else x for x in getattr(args, name))}"
+    command = f"python benchmarks/guidance.py {args.weights}{' --data ' + Path(args.data).name if args.data else ''} --pictures {args.pictures} --steps {args.steps}" + "".join(map(several, ("scales", "ceilings", "where")))
+    found = dict(commands=[*dict.fromkeys([*before["commands"], command])], machine=f"{platform.machine()}, {torch.get_num_threads()} threads", torch=torch.__version__,
+                 pictures=args.pictures, steps=args.steps, rows=[merged[k] for k in sorted(merged)])
+    path.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__": main()

@@ -258,7 +258,7 @@ def add_inpaint(parser):
     parser.add_argument("--strategy", default="gibbs", help="gibbs, yao, ancestral or one-shot [gibbs]")
     parser.add_argument("--steps", type=int, default=128, help="steps; each is an evaluation of the network, a guided one two [128]")
     parser.add_argument("--temperature", type=float, default=1.0, help="of each draw: 1 is the model's own law, below 1 plays safe [1]")
-    parser.add_argument("--guidance", type=float, metavar="SCALE", help="how loudly the caption speaks: 1 as learned, 2 twice [what the weights' card says: scenes 2, photos 1]")
+    parser.add_argument("--guidance", type=float, metavar="SCALE", help="how loudly the caption speaks: 1 as learned, 3 three times [what the weights' card says: scenes 3, photos 1]")
     parser.add_argument("--samples", type=int, default=4, help="fillings of each picture [4]")
     parser.add_argument("--seed", type=int, default=0, help="of the first filling; the next has the next [0]")
     parser.add_argument("--out", default="filled", help="folder for the results [filled]")

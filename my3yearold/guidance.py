@@ -7,14 +7,15 @@ __all__ = ['guided']
 
 # %% ../nbs/17_guidance.ipynb #dec0863c
 def guided(
-    predict,    # predict(images, given, where) -> logits (K, levels), the caption read
-    without,    # the same of the empty caption
-    scale=2.0,  # 1: the caption as it was learned; 2: what it changes counts twice; 0: no caption
+    predict,      # predict(images, given, where) -> logits (K, levels), the caption read
+    without,      # the same of the empty caption
+    scale=3.0,    # 1: the caption as it was learned; 3: what it changes counts three times; 0: no caption
+    ceiling=1.0,  # a level's log-ratio counts as at most this, in nats; and as at least -5
 ): # -> predict(images, given, where) -> log-probabilities (K, levels), not normalised
-    """What the caption changes in the logarithm of each conditional, `scale` times (Ho and Salimans, 2207.12598): two evaluations
-    for one. A level's ratio counts as at most e^5, either way: where both say *never*, it is noise."""
+    """What the caption changes in the logarithm of each conditional, `scale` times (Ho and Salimans, 2207.12598), ratios limited:
+    two evaluations for one."""
     if scale == 1: return predict
     def louder(images, given, where):
         asked, plain = (p(images, given, where).float().log_softmax(-1) for p in (predict, without))
-        return asked + (scale - 1) * (asked - plain).nan_to_num(0.0, 5.0, -5.0).clamp(-5, 5)     # both -inf: nan
+        return asked + (scale - 1) * (asked - plain).nan_to_num(0.0, ceiling, -5.0).clamp(-5.0, ceiling)     # both -inf: nan
     return louder

@@ -283,7 +283,7 @@ class Inpainter:
         num_images_per_prompt=1,    # fillings, independent of each other
         generator=None,             # torch.Generator, a list of one per filling, or None: fresh seeds
         callback_on_step_end=None,  # called with (pipe, step, num_steps, state) after each step; returning False ends the chain
-        guidance_scale=None,        # how loudly the caption speaks: 1 as learned, 2 twice; None: what the weights' card says
+        guidance_scale=None,        # how loudly the caption speaks: 1 as learned, 3 three times; None: what the weights' card says
     ) -> Inpainting:
         "Fill the hole. Raises ValueError or FileNotFoundError, in one sentence, for what cannot be used."
         picture = as_picture(image)
