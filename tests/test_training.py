@@ -20,9 +20,9 @@ from my3yearold.model import OrderlessNADE, load_model
 from my3yearold.runs import newest_checkpoint
 from my3yearold.training import TrainConfig, engine, train
 
-TINY = TrainConfig(size=16, num_scenes=64, widths=(16, 24), blocks=(1, 1), batch_size=4, max_steps=12, warmup=2, validate_every=2,
+TINY = TrainConfig(precision="float32", size=16, num_scenes=64, widths=(16, 24), blocks=(1, 1), batch_size=4, max_steps=12, warmup=2, validate_every=2,
                    num_valid=4, scored=90, device="cpu")
-FLAGS = "--size 16 --num-scenes 64 --widths 16 24 --blocks 1 1 --batch-size 4 --warmup 2 --num-valid 4 --scored 90 --device cpu".split()
+FLAGS = "--size 16 --num-scenes 64 --widths 16 24 --blocks 1 1 --batch-size 4 --warmup 2 --num-valid 4 --scored 90 --device cpu --precision float32".split()
 
 
 def start(*words, launcher=()):
