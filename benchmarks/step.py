@@ -4,9 +4,11 @@
 
 Plain: the 3x256 one-hot times the mask, concatenated with the mask, through a dense 1x1 convolution; logits of all variables; every hidden one scored
 by picking from them; memory in the usual (N, C, H, W) order. Default: summed embeddings, the head at a fixed sample of the hidden variables, channels last.
-Prints the median of interleaved rounds, their ratio, and the peak memory of each form in a process of its own."""
-import argparse, platform, resource, statistics, subprocess, sys, time
+Prints the median of interleaved rounds, their ratio, and the peak memory of each form in a process of its own, and keeps them in benchmarks/results/step.json, which page
+09_training prints."""
+import argparse, json, platform, resource, statistics, subprocess, sys, time
 from contextlib import nullcontext
+from pathlib import Path
 import torch
 import torch.nn.functional as F
 from my3yearold.batches import shares, strata
@@ -90,6 +92,16 @@ def peak(args, form): # -> MiB
     return float(subprocess.run([*map(str, command)], capture_output=True, text=True, check=True).stdout)
 
 
+def keep(args, machine, forms): # one row for each setting of each machine
+    path = Path(__file__).parent / "results" / "step.json"
+    setting = f"{args.precision}{', compiled' if args.compile else ''}"
+    command = f"python benchmarks/step.py --batch-size {args.batch_size} --size {args.size} --scored {args.scored} --rounds {args.rounds} --precision {args.precision}{' --compile' if args.compile else ''}"
+    row = dict(default_path_in=setting, machine=machine, torch=torch.__version__, command=command, **forms)
+    rows = json.loads(path.read_text()) if path.exists() else []
+    rows = [r for r in rows if (r["default_path_in"], r["machine"]) != (setting, machine)] + [row]
+    path.write_text(json.dumps(rows, indent=1) + "\n")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--batch-size", type=int, default=8)
@@ -119,6 +131,7 @@ def main():
     print(f"{'':8} {'seconds':>9} {'pictures/s':>11} {'peak MiB':>9} {'loss, nats':>11}")
     for form in steps: print(f"{form:8} {medians[form]:9.3f} {args.batch_size / medians[form]:11.1f} {memory[form]:9.0f} {losses[form]:11.6f}")
     print(f"default is {medians['plain'] / medians['default']:.2f} times as fast, with {memory['default'] / memory['plain']:.2f} of the memory; losses differ by {abs(losses['plain'] / losses['default'] - 1):.1e}")
+    keep(args, machine, {form: dict(seconds=round(medians[form], 4), peak_mib=round(memory[form]), loss=losses[form]) for form in steps})
     assert abs(losses["plain"] / losses["default"] - 1) < (1e-5 if args.precision == "float32" else 1e-2)
 
 
