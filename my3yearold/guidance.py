@@ -14,8 +14,9 @@ def guided(
 ): # -> predict(images, given, where) -> log-probabilities (K, levels), not normalised
     """What the caption changes in the logarithm of each conditional, `scale` times (Ho and Salimans, 2207.12598), ratios limited:
     two evaluations for one."""
-    if scale == 1: return predict
+    if scale in (0, 1): return predict if scale else without
     def louder(images, given, where):
         asked, plain = (p(images, given, where).float().log_softmax(-1) for p in (predict, without))
+        if scale < 1: return scale * asked + (1 - scale) * plain                                             # nothing is made louder
         return asked + (scale - 1) * (asked - plain).nan_to_num(0.0, ceiling, -5.0).clamp(-5.0, ceiling)     # both -inf: nan
     return louder
