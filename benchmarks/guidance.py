@@ -15,7 +15,7 @@ from my3yearold.ancestral import ancestral, growing
 from my3yearold.data import course_archive
 from my3yearold.gibbs import gibbs, mending_schedule
 from my3yearold.guidance import guided
-from my3yearold.inpaint import weights_folder
+from my3yearold.inpaint import prices, weights_folder
 from my3yearold.masks import centre
 from my3yearold.model import load_model
 from my3yearold.scenes import hide_object, scenes
@@ -48,7 +48,7 @@ def main():
         drawn = scenes(args.pictures, seed=1005)
         images, captions, (given, objects) = drawn.images, [several[0] for several in drawn.captions], hide_object(drawn)
     predict = model.bind(*vocabulary.encode(captions))
-    save(args, [dict(where="the truth", **measure(images, images, given, predict, objects))])
+    save(args, [dict(where="the truth", **measure(images, images, given, prices(predict, images, given), objects))])
     todo = [(scale, *rest) for scale in args.scales for rest in (product(args.ceilings, args.where) if scale != 1 else [(args.ceilings[0], args.where[0])])]
     for scale, ceiling, where in tqdm(todo, desc="guidance"):
         filled = images.clone()
@@ -56,7 +56,7 @@ def main():
             asked, plain = (model.bind(*vocabulary.encode(text)) for text in ([captions[i] for i in index.tolist()], [""] * len(index)))
             generators = [torch.Generator().manual_seed(i) for i in index.tolist()]
             filled[index] = fill(asked, guided(asked, plain, scale, ceiling), where, images[index], given[index], args.steps, generators)
-        save(args, [dict(where=where, scale=scale, ceiling=ceiling, **measure(filled, images, given, predict, objects))])
+        save(args, [dict(where=where, scale=scale, ceiling=ceiling, **measure(filled, images, given, prices(predict, filled, given), objects))])
 
 
 def save(args, rows):

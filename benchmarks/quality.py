@@ -52,12 +52,18 @@ def fill(model, vocabulary, images, given, captions, steps, seed, temperature=1.
     return torch.cat(filled)
 
 
-def neighbour_differences(images, given): # -> mean absolute difference of neighbours that are both hidden
-    x, hidden, total, count = images.float(), ~given, 0.0, 0
+def neighbours(images, given): # -> (N,) sum of the absolute differences of neighbours that are both hidden, (N,) how many there are
+    x, hidden = images.double(), ~given
+    total, count = torch.zeros(2, len(x), dtype=torch.float64)
     for a, b in (((..., slice(1, None)), (..., slice(None, -1))), ((..., slice(1, None), slice(None)), (..., slice(None, -1), slice(None)))):
         both = hidden[a] & hidden[b]
-        total, count = total + (x[a] - x[b]).abs()[both].sum().item(), count + both.sum().item()
-    return total / count
+        total, count = total + ((x[a] - x[b]).abs() * both).flatten(1).sum(1), count + both.flatten(1).sum(1)
+    return total, count
+
+
+def neighbour_differences(images, given): # -> mean absolute difference of neighbours that are both hidden
+    total, count = neighbours(images, given)
+    return (total.sum() / count.sum()).item()
 
 
 def extremes(images, given): # -> share of hidden values <= 2 or >= 253

@@ -5,8 +5,8 @@ picture metrics, beside biharmonic interpolation.
     python benchmarks/strategies.py photos --data ARCHIVE --pictures 16
 
 Scenes: unseen scenes with an object fully hidden, temperature 1. Photographs: the centres of an archive's validation pictures. Price: bits per hidden variable under the
-weights themselves, in the same random orders for every filling (page 13_likelihood); the nearer to the truth's, the better. A generator for each picture;
-fitted turns are at most 256.
+weights themselves, in the same random orders for every filling (page 13_likelihood); the nearer to the truth's, the better (over_truth: paired differences). All errors
+are standard errors over pictures. A generator for each picture; fitted turns are at most 256.
 Writes benchmarks/results/strategies_NAME.json after each row, which page 12_gibbs prints; rows of earlier runs on as many pictures stay."""
 import argparse, json, math, platform, time
 from pathlib import Path
@@ -21,7 +21,7 @@ from my3yearold.likelihood import biharmonic, picture_metrics
 from my3yearold.masks import centre
 from my3yearold.model import load_model
 from my3yearold.scenes import guess_shape, hide_object, obedience, scenes
-from quality import extremes, layout_error, neighbour_differences
+from quality import layout_error, neighbours
 
 RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generators) -> states
     "one shot": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1, generator=r),
@@ -49,9 +49,16 @@ def mean_and_error(values): # -> (mean, standard error)
     return [round(values.mean().item(), 4), round((values.std() / math.sqrt(len(values))).item(), 4)]
 
 
-def measure(images, truth, given, predict, objects):
-    paid = prices(predict, images, given)
-    row = dict(price=mean_and_error(paid), roughness=round(neighbour_differences(images, given) / neighbour_differences(truth, given), 3), extremes=round(extremes(images, given), 5))
+def ratio_and_error(a, b): # (N,), (N,) -> ratio of their sums, its standard error over pictures (delta method)
+    ratio = a.sum() / b.sum()
+    return round(ratio.item(), 5), round(((a - ratio * b).std() * math.sqrt(len(a)) / b.sum()).item(), 5)
+
+
+def measure(images, truth, given, paid, objects): # paid: what each picture costs, as `prices` says
+    hidden = ~given
+    rough, rough_error = ratio_and_error(neighbours(images, given)[0], neighbours(truth, given)[0])
+    extreme, extreme_error = ratio_and_error((((images <= 2) | (images >= 253)) & hidden).double().flatten(1).sum(1), hidden.double().flatten(1).sum(1))
+    row = dict(price=mean_and_error(paid), roughness=rough, roughness_error=rough_error, extremes=extreme, extremes_error=extreme_error)
     if objects is None:
         each = [picture_metrics(*three) for three in zip(images, truth, given)] if not torch.equal(images, truth) else []
         return row | dict(layout_error=round(layout_error(images, truth, given), 2)) | {k: mean_and_error([m[k] for m in each]) for k in ("psnr", "ssim", "l1") if each}
@@ -99,10 +106,12 @@ def main():
     images, given, captions, objects, other, other_given, other_captions = holes(args)
     predict = model.bind(*vocabulary.encode(captions))
     fine = in_pieces(losses_by_known(model.bind(*vocabulary.encode(other_captions)), other, other_given, generator=torch.Generator().manual_seed(0)))
-    rows = [dict(strategy="the truth", evaluations=0, **measure(images, images, given, predict, objects))]
-    if args.data:
-        rows.append(dict(strategy="biharmonic", evaluations=0, **measure(biharmonic(images, given), images, given, predict, objects)))
-        rows.append(dict(strategy="the network's mean", evaluations=1, **measure(mean_picture(predict, images, given), images, given, predict, objects)))
+    def row(name, k, filled, n=len(images), **more):
+        paid = prices(model.bind(*vocabulary.encode(captions[:n])), filled, given[:n])
+        return dict(strategy=name, evaluations=k, **measure(filled, images[:n], given[:n], paid, objects and objects[:n]), over_truth=mean_and_error([ours - its for ours, its in zip(paid, fair)]), **more)
+    fair = prices(predict, images, given)
+    rows = [row("the truth", 0, images)]
+    if args.data: rows += [row("biharmonic", 0, biharmonic(images, given)), row("the network's mean", 1, mean_picture(predict, images, given))]
     spared = ["ancestral, one by one", *([] if any(captions) else ["Gibbs, ancestral start, guided"])]     # the one is slow, the other pointless
     names = args.strategies or [name for name in RUNS if name not in spared]
     todo = [(name, k) for k in args.evaluations for name in names if name not in ONCE or k == args.evaluations[0]]
@@ -110,8 +119,7 @@ def main():
         n = 32 if name == "ancestral, one by one" else len(images)
         filled, seconds = run(name, model, vocabulary, images[:n], given[:n], captions[:n], k, spend(fine, min(k, 256))[0])
         if name in ONCE: k = 1 if name == "one shot" else round((~given[:n]).sum().item() / n)
-        scorer = model.bind(*vocabulary.encode(captions[:n]))
-        rows.append(dict(strategy=name, evaluations=k, **measure(filled, images[:n], given[:n], scorer, objects and objects[:n]), pictures=n, seconds_per_picture=round(seconds, 3)))
+        rows.append(row(name, k, filled, n, pictures=n, seconds_per_picture=round(seconds, 3)))
         save(args, rows)
 
 
