@@ -106,10 +106,11 @@ def main():
     images, given, captions, objects, other, other_given, other_captions = holes(args)
     predict = model.bind(*vocabulary.encode(captions))
     fine = in_pieces(losses_by_known(model.bind(*vocabulary.encode(other_captions)), other, other_given, generator=torch.Generator().manual_seed(0)))
+    fair = prices(predict, images, given)
     def row(name, k, filled, n=len(images), **more):
         paid = prices(model.bind(*vocabulary.encode(captions[:n])), filled, given[:n])
-        return dict(strategy=name, evaluations=k, **measure(filled, images[:n], given[:n], paid, objects and objects[:n]), over_truth=mean_and_error([ours - its for ours, its in zip(paid, fair)]), **more)
-    fair = prices(predict, images, given)
+        over = mean_and_error([ours - its for ours, its in zip(paid, fair)])
+        return dict(strategy=name, evaluations=k, **measure(filled, images[:n], given[:n], paid, objects and objects[:n]), over_truth=over, **more)
     rows = [row("the truth", 0, images)]
     if args.data: rows += [row("biharmonic", 0, biharmonic(images, given)), row("the network's mean", 1, mean_picture(predict, images, given))]
     spared = ["ancestral, one by one", *([] if any(captions) else ["Gibbs, ancestral start, guided"])]     # the one is slow, the other pointless
