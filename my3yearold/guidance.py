@@ -10,13 +10,13 @@ def guided(
     predict,      # predict(images, given, where) -> logits (K, levels), the caption read
     without,      # the same of the empty caption
     scale=3.0,    # 1: the caption as it was learned; 3: what it changes counts three times; 0: no caption
-    ceiling=1.0,  # a level's log-ratio counts as at most this, in nats; and as at least -5
+    ceiling=1.0,  # what counts again is a level's log-ratio, at most this, in nats, and at least -5; with a scale below 1 no limits
 ): # -> predict(images, given, where) -> log-probabilities (K, levels), not normalised
     """What the caption changes in the logarithm of each conditional, `scale` times (Ho and Salimans, 2207.12598), ratios limited:
     two evaluations for one."""
     if scale in (0, 1): return predict if scale else without
     def louder(images, given, where):
         asked, plain = (p(images, given, where).float().log_softmax(-1) for p in (predict, without))
-        if scale < 1: return scale * asked + (1 - scale) * plain                                             # nothing is made louder
+        if scale < 1: return scale * asked + (1 - scale) * plain                                             # quieter, or the opposite: no limits
         return asked + (scale - 1) * (asked - plain).nan_to_num(0.0, ceiling, -5.0).clamp(-5.0, ceiling)     # both -inf: nan
     return louder

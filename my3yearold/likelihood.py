@@ -27,7 +27,7 @@ def log_likelihood(
     predict,           # predict(images, given, where) -> logits (K, levels)
     images,            # (N, 3, H, W) uint8, hidden values included: they are what is priced
     given,             # (N, 3, H, W) bool, True = observed
-    order="random",    # or another of `ancestral.ORDERS`
+    order="random",    # or "raster"
     evaluations=None,  # None: one variable a turn; else turns of nearly equal size
     generator=None,    # a torch.Generator, or a list of one per picture
 ): # (N,) float64, nats
@@ -127,7 +127,7 @@ def pit(
     values,          # (K,) integers, the truth
     generator=None,
 ): # (K,) float64 in 0..1
-    "The randomised probability integral transform: uniform if and only if the values come from these laws (Czado, Gneiting and Held, 2009)."
+    "The randomised probability integral transform: uniform if the values come from these laws (Czado, Gneiting and Held, 2009)."
     p = logits.double().softmax(-1)
     own = p.gather(1, values.long()[:, None]).squeeze(1)
     below = p.cumsum(-1).gather(1, values.long()[:, None]).squeeze(1) - own
