@@ -66,9 +66,12 @@ def neighbour_differences(images, given): # -> mean absolute difference of neigh
     return (total.sum() / count.sum()).item()
 
 
+def extreme(values): # -> bool, where a value is one
+    return (values <= 2) | (values >= 253)
+
+
 def extremes(images, given): # -> share of hidden values <= 2 or >= 253
-    values = images[~given]
-    return ((values <= 2) | (values >= 253)).float().mean().item()
+    return extreme(images[~given]).float().mean().item()
 
 
 def measure_scenes(model, vocabulary, n, steps, seed, guidance_scale):

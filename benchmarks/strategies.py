@@ -21,7 +21,7 @@ from my3yearold.likelihood import biharmonic, picture_metrics
 from my3yearold.masks import centre
 from my3yearold.model import load_model
 from my3yearold.scenes import guess_shape, hide_object, obedience, scenes
-from quality import layout_error, neighbours
+from quality import extreme, layout_error, neighbours
 
 RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generators) -> states
     "one shot": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1, generator=r),
@@ -57,8 +57,8 @@ def ratio_and_error(a, b): # (N,), (N,) -> ratio of their sums, its standard err
 def measure(images, truth, given, paid, objects): # paid: what each picture costs, as `prices` says
     hidden = ~given
     rough, rough_error = ratio_and_error(neighbours(images, given)[0], neighbours(truth, given)[0])
-    extreme, extreme_error = ratio_and_error((((images <= 2) | (images >= 253)) & hidden).double().flatten(1).sum(1), hidden.double().flatten(1).sum(1))
-    row = dict(price=mean_and_error(paid), roughness=rough, roughness_error=rough_error, extremes=extreme, extremes_error=extreme_error)
+    share, share_error = ratio_and_error((extreme(images) & hidden).double().flatten(1).sum(1), hidden.double().flatten(1).sum(1))
+    row = dict(price=mean_and_error(paid), roughness=rough, roughness_error=rough_error, extremes=share, extremes_error=share_error)
     if objects is None:
         each = [picture_metrics(*three) for three in zip(images, truth, given)] if not torch.equal(images, truth) else []
         return row | dict(layout_error=round(layout_error(images, truth, given), 2)) | {k: mean_and_error([m[k] for m in each]) for k in ("psnr", "ssim", "l1") if each}

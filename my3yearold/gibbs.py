@@ -78,6 +78,7 @@ def gibbs(
     step = redraw if block == "independent" else partial(_redraw_in_turns, inner=inner)
     return _mend(predict, images, first, mending, step, generator, temperature)
 
+# %% ../nbs/12_gibbs.ipynb #c0ffee32
 def _mend(predict, images, first, mending, step, generator, temperature):
     for state in first:
         images = state.images

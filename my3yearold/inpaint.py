@@ -257,6 +257,11 @@ def bind_caption(model, vocabulary, caption, n): # -> predict(images, given, whe
     device = next(model.parameters()).device
     return model.bind(ids.to(device), lengths.to(device))
 
+def _scale_of(card, folder): # -> guidance_scale of a card
+    scale = card.get("guidance_scale", 1.0)
+    if not isinstance(scale, (int, float)): raise ValueError(f"{folder / 'card.json'} has a guidance_scale of {scale!r}; make it a number, 1 for the caption as it was learned")
+    return scale
+
 # %% ../nbs/14_inpaint.ipynb #7782d2d0
 class Inpainter:
     "Fills the hole of a picture according to a caption. See `__call__`."
@@ -268,9 +273,7 @@ class Inpainter:
         "Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id."
         folder = weights_folder(weights)
         model, vocabulary, card = load_model(folder, device)
-        scale = card.get("guidance_scale", 1.0)
-        if not isinstance(scale, (int, float)): raise ValueError(f"{folder / 'card.json'} has a guidance_scale of {scale!r}; make it a number, 1 for the caption as it was learned")
-        return cls(model, vocabulary, str(weights), scale)
+        return cls(model, vocabulary, str(weights), _scale_of(card, folder))
 
     @torch.no_grad()
     def __call__(self,
@@ -295,8 +298,7 @@ class Inpainter:
         settings = dict(weights=self.weights, caption=caption, strategy=strategy, num_inference_steps=steps, temperature=temperature,
                         guidance_scale=scale, num_images_per_prompt=n, seeds=seeds)
         if not hole.any(): return Inpainting([picture.copy() for _ in range(n)], [0.0] * n, torch.zeros(size, size), settings, [])
-        def on_step(step, state):
-            if callback_on_step_end: return callback_on_step_end(self, step, 1 if strategy == "one-shot" else steps, state)
+        def on_step(step, state): return callback_on_step_end and callback_on_step_end(self, step, 1 if strategy == "one-shot" else steps, state)
         predict, device = bind_caption(self.model, self.vocabulary, caption, n), next(self.model.parameters()).device
         told = guided(predict, bind_caption(self.model, self.vocabulary, "", n), scale) if caption else predict
         return fill(predict, told, Cutout(picture, hole, size), settings, generator, on_step, device)

@@ -138,12 +138,7 @@ class MultiScale(nn.Module):
         self.attend_down = merge([(i, i) for i in scales])
         self.attend_up = merge([(i, last - i) for i in scales[:-1]])
 
-    def forward(
-        self,
-        x, # (N, widths[0], H, W); H and W divisible by 2**(resolutions - 1)
-        states, # (N, T, S)
-        lengths, # (N,)
-    ): # (N, widths[0], H, W)
+    def forward(self, x, states, lengths): # (N, widths[0], H, W), sides divisible by 2**(resolutions - 1); (N, T, S); (N,) -> like x
         _check_sides(x, self.fold)
         def merged(mergers, i, x): return mergers[str(i - 1)](x, states, lengths) if str(i - 1) in mergers else x
         skips = []
