@@ -218,6 +218,7 @@ def add_train(parser):
 
 def train(args): # -> exit status
     "`my3yearold train`"
+    from torch import distributed
     from my3yearold.training import TrainConfig, train
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig) if hasattr(args, field.name)}
     if "data" in values: values["data"] = ",".join(values["data"])
@@ -227,6 +228,7 @@ def train(args): # -> exit status
         values = json.loads(path.read_text()) | values | dict(run=args.resume)
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     folder = train(TrainConfig(**values), resume=bool(args.resume))
+    if distributed.is_initialized(): distributed.destroy_process_group()     # threads of a group that outlives main can abort a process whose run is done
     print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {folder}")
     return 0
 
