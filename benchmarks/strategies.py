@@ -1,12 +1,12 @@
 """Every sampling strategy on the same holes, at the same numbers of evaluations, under one fixed scorer; for photographs also the usual
 picture metrics, beside biharmonic interpolation.
 
-    python benchmarks/strategies.py [scenes|WEIGHTS] [--pictures 40] [--evaluations 8 32 128]
+    python benchmarks/strategies.py [scenes|WEIGHTS] [--pictures 128] [--evaluations 8 32 128 512]
     python benchmarks/strategies.py photos --data ARCHIVE --pictures 16
 
 Scenes: unseen scenes with an object fully hidden, temperature 1. Photographs: the centres of an archive's validation pictures. Price: bits per hidden variable under the
 weights themselves, in the same random orders for every filling (page 13_likelihood); the nearer to the truth's, the better (over_truth: paired differences). All errors
-are standard errors over pictures. A generator for each picture; fitted turns are at most 256.
+are standard errors over pictures. A generator for each picture.
 Writes benchmarks/results/strategies_NAME.json after each row, which page 12_gibbs prints; rows of earlier runs on as many pictures stay."""
 import argparse, json, math, platform, time
 from pathlib import Path
@@ -105,7 +105,7 @@ def main():
     model, vocabulary, _ = load_model(weights_folder(args.weights))
     images, given, captions, objects, other, other_given, other_captions = holes(args)
     predict = model.bind(*vocabulary.encode(captions))
-    fine = in_pieces(losses_by_known(model.bind(*vocabulary.encode(other_captions)), other, other_given, generator=torch.Generator().manual_seed(0)))
+    losses = losses_by_known(model.bind(*vocabulary.encode(other_captions)), other, other_given, generator=torch.Generator().manual_seed(0))
     fair = prices(predict, images, given)
     def row(name, k, filled, n=len(images), **more):
         paid = prices(model.bind(*vocabulary.encode(captions[:n])), filled, given[:n])
@@ -118,7 +118,8 @@ def main():
     todo = [(name, k) for k in args.evaluations for name in names if name not in ONCE or k == args.evaluations[0]]
     for name, k in tqdm(todo, desc="strategies"):
         n = 32 if name == "ancestral, one by one" else len(images)
-        filled, seconds = run(name, model, vocabulary, images[:n], given[:n], captions[:n], k, spend(fine, min(k, 256))[0])
+        fitted = spend(in_pieces(losses, max(256, 2 * k)), k)[0]
+        filled, seconds = run(name, model, vocabulary, images[:n], given[:n], captions[:n], k, fitted)
         if name in ONCE: k = 1 if name == "one shot" else round((~given[:n]).sum().item() / n)
         rows.append(row(name, k, filled, n, pictures=n, seconds_per_picture=round(seconds, 3)))
         save(args, rows)
