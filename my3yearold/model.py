@@ -108,6 +108,27 @@ def _pairs(height, width, step): # -> (upper or left pixels, their neighbours be
 # %% ../nbs/07_model.ipynb #1a121a7f
 HEADS = ("adaptive", "neighbours", "smooth", "mixture", "free")
 
+# %% ../nbs/07_model.ipynb #f6366b1f
+def _rows(self, known, c): # (K, C + 3 + 39): features, guess, neighbours and means; channel -> (K, levels)
+    h, guesses, near = known.float().tensor_split((self.channels, self.channels + 3), -1)
+    guess = guesses[:, c]
+    if self.head == "mixture":
+        return logistic_mixture_logits(F.linear(h, self.mixture[c], self.bias[c]) + F.pad(guess[:, None].expand(-1, 4), (4, 4)), self.levels)
+    logits = F.linear(h, self.basis @ self.coefficients[c] + self.free[c], self.bias[c])     # bumps and free terms are one linear map
+    if self.head == "free": return logits
+    delta, rho = F.linear(h, self.peak[c], self.peak_bias[c]).unbind(-1)
+    mu = guess + delta
+    if self.head in ("adaptive", "neighbours"): mu = mu + (F.linear(h, self.taps[c], self.tap_bias[c]) * (near - guess[:, None])).sum(-1)
+    squared = (self.values - mu[:, None]).square()
+    logits = torch.addcmul(logits, squared, rho.clamp(max=11).exp()[:, None], value=-0.5)    # at most: a peak about one level wide
+    if self.head == "smooth": return logits
+    nu, sigma = F.linear(h, self.tail[c], self.tail_bias[c]).unbind(-1)
+    logits = logits - F.softplus(nu)[:, None] * torch.log1p(squared * sigma.clamp(max=13).exp()[:, None])
+    if self.head == "neighbours": return logits
+    a, precision = F.linear(h, self.expert[c], self.expert_bias[c])[..., None].unbind(1)
+    normal = (self.values - near[:, 36 + c, None]).square() * precision.clamp(max=11).exp() * -0.5                    # about the last pass
+    return torch.logaddexp(logits.log_softmax(-1) + F.logsigmoid(-a), normal.log_softmax(-1) + F.logsigmoid(a))
+
 # %% ../nbs/07_model.ipynb #8b9f1925
 class Head(nn.Module):
     "Features to one categorical over the levels per variable, evaluated only where asked."
@@ -131,25 +152,7 @@ class Head(nn.Module):
         self.tail, self.tail_bias = nn.Parameter(torch.zeros(3, 2, channels)), nn.Parameter(torch.tensor([[-3.0, 6.0]]).repeat(3, 1))    # nu, before its softplus; sigma
         if head == "adaptive": self.expert, self.expert_bias = nn.Parameter(torch.zeros(3, 2, channels)), nn.Parameter(torch.tensor([[-2.0, 7.0]]).repeat(3, 1))     # a, before its sigmoid; pi
 
-    def rows(self, known, c): # (K, C + 3 + 39): features, guess, neighbours and means; channel -> (K, levels)
-        h, guesses, near = known.float().tensor_split((self.channels, self.channels + 3), -1)
-        guess = guesses[:, c]
-        if self.head == "mixture":
-            return logistic_mixture_logits(F.linear(h, self.mixture[c], self.bias[c]) + F.pad(guess[:, None].expand(-1, 4), (4, 4)), self.levels)
-        logits = F.linear(h, self.basis @ self.coefficients[c] + self.free[c], self.bias[c])     # bumps and free terms are one linear map
-        if self.head == "free": return logits
-        delta, rho = F.linear(h, self.peak[c], self.peak_bias[c]).unbind(-1)
-        mu = guess + delta
-        if self.head in ("adaptive", "neighbours"): mu = mu + (F.linear(h, self.taps[c], self.tap_bias[c]) * (near - guess[:, None])).sum(-1)
-        squared = (self.values - mu[:, None]).square()
-        logits = torch.addcmul(logits, squared, rho.clamp(max=11).exp()[:, None], value=-0.5)    # at most: a peak about one level wide
-        if self.head == "smooth": return logits
-        nu, sigma = F.linear(h, self.tail[c], self.tail_bias[c]).unbind(-1)
-        logits = logits - F.softplus(nu)[:, None] * torch.log1p(squared * sigma.clamp(max=13).exp()[:, None])
-        if self.head == "neighbours": return logits
-        a, precision = F.linear(h, self.expert[c], self.expert_bias[c])[..., None].unbind(1)
-        normal = (self.values - near[:, 36 + c, None]).square() * precision.clamp(max=11).exp() * -0.5                    # about the last pass
-        return torch.logaddexp(logits.log_softmax(-1) + F.logsigmoid(-a), normal.log_softmax(-1) + F.logsigmoid(a))
+    rows = _rows
 
     def forward(self, features, guess, where, means): # (N, C, H, W), (N, 3, H, W); _; (N, 12, H, W), for the head "adaptive" alone
         "Logits (K, levels) at the True entries of a bool `where`, row-major; or (N, 3, k, levels) where it names pixels, int64 in 0..H*W-1: for training, whose shapes never change."
@@ -174,14 +177,12 @@ class OrderlessNADE(nn.Module):
     """p(hidden variable | given variables, caption) for all hidden variables at once (Uria, Murray and Larochelle, 1310.1757).
     A hidden variable's value cannot reach any output: the door and the guess, and all that is made of them, hold zeros in its place."""
     def __init__(
-        self,
-        vocab_size, size=64, # words, with padding and unknown; side of the pictures it is trained on
+        self, vocab_size, size=64, # words, with padding and unknown; side of the pictures it is trained on
         levels=256, trunk="multiscale", # values a variable can take; kind of convnet
         widths=(32, 64, 96, 160), blocks=(1, 1, 2, 2), # channels, and residual blocks per direction, at each resolution
         word_size=64, state_size=128, # width of a word's embedding, of the reader's states
         channels=64, layers=8, filter_width=3, merger="attention", merge_at=None, fold=1, # see `make_trunk`
-        embedding="smooth", head="adaptive", # what is known of the order of the levels, see Door and Head
-        reader=None, # further settings of the QRNN, a dict
+        embedding="smooth", head="adaptive", reader=None, # what is known of the order of the levels, see Door and Head; further settings of the QRNN, a dict
     ):
         settings = {k: v for k, v in locals().items() if k not in ("self", "__class__")}
         super().__init__()
@@ -200,8 +201,7 @@ class OrderlessNADE(nn.Module):
     def forward(self, images, given, ids, lengths, where=None):
         "(N,3,H,W) uint8, bool; (N,T), (N,) int64 -> logits (N,3,H,W,levels), or (K,levels) at the True entries of `where`, row-major, or (N,3,k,levels) at its pixels."
         return self.predict(images, given, self.read(ids, lengths), lengths, where)
-    def read(self, ids, lengths): # (N, T), (N,) -> states (N, T, S)
-        return self.reader(self.words(ids), lengths)[0]
+    def read(self, ids, lengths): return self.reader(self.words(ids), lengths)[0] # (N, T), (N,) -> states (N, T, S)
     def predict(self, images, given, states, lengths, where=None):
         guess = pull_push(images.float() * (2 / (self.head.levels - 1)) - 1, given)
         means, counts = adaptive_means(guess, given) if self.head.head == "adaptive" else (guess[:, :0],) * 2
