@@ -7,7 +7,8 @@ picture metrics, beside biharmonic interpolation.
 Scenes: unseen scenes with an object fully hidden, temperature 1. Photographs: the centres of an archive's validation pictures. Price: bits per hidden variable under the
 weights themselves, in the same random orders for every filling (page 13_likelihood); the nearer to the truth's, the better (over_truth: paired differences). All errors
 are standard errors over pictures. A generator for each picture.
-Writes benchmarks/results/strategies_NAME.json after each row, which page 12_gibbs prints; rows of earlier runs on as many pictures stay."""
+Writes benchmarks/results/strategies_NAME.json after each row, which page 12_gibbs prints; rows of earlier runs on as many pictures stay.
+A file holds the seconds of one machine only: rows added on another go without."""
 import argparse, json, math, platform, time
 from pathlib import Path
 import torch
@@ -126,18 +127,20 @@ def main():
 
 
 def save(args, rows):
-    "Into the results file; rows of the same strategy and evaluations are replaced, others that are there stay."
+    "Into the results file; rows of the same strategy and evaluations are replaced, others that are there stay. Times of another machine do not belong beside theirs."
     name = "photos" if args.data else "scenes"
     path = Path(__file__).parent / "results" / f"strategies_{name}.json"
     before = json.loads(path.read_text()) if path.exists() else {}
     if before.get("pictures") != args.pictures: before = dict(rows=[], commands=[])
+    machine = f"{platform.machine()}, {torch.backends.cpu.get_cpu_capability()}, {torch.get_num_threads()} threads"
+    if before.setdefault("machine", machine) != machine: rows = [{k: v for k, v in row.items() if k != "seconds_per_picture"} for row in rows]
     new = {(row["strategy"], row["evaluations"]): row for row in rows}
     merged = {(row["strategy"], row["evaluations"]): row for row in before["rows"]} | new
     words = [f"python benchmarks/strategies.py {name}", *([f"--data {Path(args.data).name}"] if args.data else []), f"--pictures {args.pictures} --evaluations {' '.join(map(str, args.evaluations))}"]
     if args.strategies: words.append(f"--strategies {' '.join(map(repr, args.strategies))}")
     order = list(RUNS)
     rows = sorted(merged.values(), key=lambda row: (row["evaluations"], order.index(row["strategy"]) if row["strategy"] in order else -1))
-    found = dict(commands=[*dict.fromkeys([*before["commands"], " ".join(words)])], machine=f"{platform.machine()}, {torch.get_num_threads()} threads", torch=torch.__version__, pictures=args.pictures, temperature=1.0, rows=rows)
+    found = dict(commands=[*dict.fromkeys([*before["commands"], " ".join(words)])], machine=before["machine"], torch=torch.__version__, pictures=args.pictures, temperature=1.0, rows=rows)
     path.write_text(json.dumps(found, indent=1) + "\n")
 
 
