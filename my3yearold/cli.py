@@ -207,7 +207,8 @@ def fill_one(pipe, job, args, bar): # -> mean bits/dim
 def add_train(parser):
     "One flag per field of TrainConfig."
     from my3yearold.training import TrainConfig
-    comments = dict(re.findall(r"^    (\w+):.*?# (.*)$", inspect.getsource(TrainConfig), re.M))
+    sources = "".join(inspect.getsource(part) for part in TrainConfig.__mro__[:-1])               # TrainConfig and what it inherits from, but object
+    comments = dict(re.findall(r"^    (\w+):.*?# (.*)$", sources, re.M))
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, under the configuration written there; flags given beside it replace parts of it")
     for field in dataclasses.fields(TrainConfig):
         several = typing.get_origin(field.type) is tuple or field.name == "data"

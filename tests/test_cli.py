@@ -306,6 +306,8 @@ def test_train_help_names_every_field(capsys):
     with pytest.raises(SystemExit) as stopped: main(["train", "--help"])
     shown = capsys.readouterr().out
     assert stopped.value.code == 0 and all(f"--{field.name.replace('_', '-')}" in shown for field in dataclasses.fields(TrainConfig))
+    words = " ".join(shown.split())
+    for said in ("scenes to train on", "side of a filter, odd", "largest norm of the gradient"): assert said in words     # a field of each part of the configuration
 
 
 def test_data_says_what_is_there(pictures, capsys):
