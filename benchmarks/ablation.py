@@ -9,7 +9,7 @@ import argparse, json, platform, tempfile
 from pathlib import Path
 import torch
 from my3yearold.batches import Examples, load_data
-from my3yearold.model import save_model
+from my3yearold.saving import save_model
 from my3yearold.training import TrainConfig, validate
 from architectures import trained
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import torch
 from my3yearold.batches import Examples, load_data
 from my3yearold.captions import Vocabulary
-from my3yearold.model import load_model
+from my3yearold.saving import load_model
 from my3yearold.training import TrainConfig, train, validate
 
 ROWS = [dict(trunk=trunk, merger=merger, head="smooth") for trunk in ("multiscale", "straight", "residual", "dilated") for merger in ("attention", "conv")]

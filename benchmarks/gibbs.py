@@ -8,9 +8,8 @@ import argparse, platform, statistics, time
 import torch
 from tqdm import tqdm
 from my3yearold.gibbs import gibbs, mending_schedule, yao_schedule
-from my3yearold.inpaint import weights_folder
+from my3yearold.saving import weights_folder, load_model
 from my3yearold.masks import centre
-from my3yearold.model import load_model
 from my3yearold.scenes import scenes
 
 

@@ -15,9 +15,9 @@ from my3yearold.ancestral import ancestral, growing
 from my3yearold.data import course_archive
 from my3yearold.gibbs import gibbs, mending_schedule
 from my3yearold.guidance import guided
-from my3yearold.inpaint import prices, weights_folder
+from my3yearold.inpaint import prices
+from my3yearold.saving import weights_folder, load_model
 from my3yearold.masks import centre
-from my3yearold.model import load_model
 from my3yearold.scenes import hide_object, scenes
 from strategies import measure
 

@@ -8,9 +8,8 @@ import argparse
 from pathlib import Path
 import torch
 from my3yearold.data import course_archive
-from my3yearold.inpaint import weights_folder
+from my3yearold.saving import weights_folder, load_model
 from my3yearold.masks import brush, centre, rectangle
-from my3yearold.model import load_model
 from my3yearold.show import contact_sheet, hole
 from quality import extremes, fill, layout_error, neighbour_differences
 

@@ -3,8 +3,7 @@
     python benchmarks/muon.py [--repeats 5]"""
 import argparse, platform, statistics, time
 import torch
-from my3yearold.inpaint import weights_folder
-from my3yearold.model import load_model
+from my3yearold.saving import weights_folder, load_model
 from my3yearold.muon import orthogonalised
 
 

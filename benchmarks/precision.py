@@ -10,10 +10,9 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 from my3yearold.data import course_archive
-from my3yearold.inpaint import weights_folder
+from my3yearold.saving import weights_folder, load_model
 from my3yearold.likelihood import bits_per_dim
 from my3yearold.masks import centre
-from my3yearold.model import load_model
 from my3yearold.scenes import scenes
 from strategies import mean_and_error
 

@@ -7,8 +7,7 @@ hidden object in the last quarter. Chance is one in six and one in eight."""
 import argparse
 import torch
 import torch.nn.functional as F
-from my3yearold.inpaint import weights_folder
-from my3yearold.model import load_model
+from my3yearold.saving import weights_folder, load_model
 from my3yearold.scenes import PALETTE, SHAPES, hide_object, scenes
 
 

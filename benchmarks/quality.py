@@ -12,11 +12,11 @@ import torch
 from tqdm import tqdm
 from my3yearold.data import course_archive
 from my3yearold.guidance import guided
-from my3yearold.inpaint import prices, strategies, weights_folder
+from my3yearold.inpaint import prices, strategies
+from my3yearold.saving import weights_folder, load_model
 from my3yearold.likelihood import biharmonic, calibration, picture_metrics, telea
 from my3yearold.losses import bits, cross_entropy
 from my3yearold.masks import centre, orderless, subset
-from my3yearold.model import load_model
 from my3yearold.scenes import entropy_floor, guess_shape, hide_object, obedience, scenes
 
 

@@ -17,10 +17,10 @@ from my3yearold.ancestral import ancestral, growing, in_pieces, losses_by_known,
 from my3yearold.data import course_archive
 from my3yearold.gibbs import constant, cosine_schedule, gibbs, mending_schedule, remasking
 from my3yearold.guidance import guided
-from my3yearold.inpaint import prices, strategies, weights_folder
+from my3yearold.inpaint import prices, strategies
+from my3yearold.saving import weights_folder, load_model
 from my3yearold.likelihood import biharmonic, picture_metrics
 from my3yearold.masks import centre
-from my3yearold.model import load_model
 from my3yearold.scenes import guess_shape, hide_object, obedience, scenes
 from quality import extreme, layout_error, neighbours
 

@@ -15,7 +15,8 @@ from my3yearold.batches import Examples, load_data, seeded
 from my3yearold.captions import Vocabulary
 from my3yearold.losses import bits
 from my3yearold.masks import orderless
-from my3yearold.model import OrderlessNADE, load_model
+from my3yearold.model import OrderlessNADE
+from my3yearold.saving import load_model
 from my3yearold.training import TrainConfig, train, validate
 
 

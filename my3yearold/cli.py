@@ -279,9 +279,9 @@ def evaluate(args): # -> exit status
     "`my3yearold evaluate`"
     from tqdm import tqdm
     from my3yearold.batches import load_data
-    from my3yearold.inpaint import weights_folder
+    from my3yearold.saving import weights_folder
     from my3yearold.likelihood import evaluate
-    from my3yearold.model import load_model
+    from my3yearold.saving import load_model
     if args.pictures < 2 or args.evaluations < 2: raise ValueError(f"{args.pictures} pictures and {args.evaluations} evaluations: 2 of each are the least that have a standard error")
     model, vocabulary, _ = load_model(weights_folder(args.weights))
     data = load_data(args.data, args.split, model.config["size"], num_scenes=args.pictures)

@@ -4,17 +4,12 @@
 
 # %% auto #0
 __all__ = ['HEADS', 'smooth_features', 'Door', 'pull_push', 'bumps', 'neighbours', 'adaptive_means', 'Head', 'at_mask',
-           'at_pixels', 'OrderlessNADE', 'save_model', 'load_model']
+           'at_pixels', 'OrderlessNADE']
 
 # %% ../nbs/07_model.ipynb #45102d97
-import json, os
-from pathlib import Path
 import torch
 from torch import nn
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
-from .captions import Vocabulary
 from .losses import logistic_mixture_logits
 from .qrnn import QRNN
 from .trunks import make_trunk
@@ -212,29 +207,3 @@ class OrderlessNADE(nn.Module):
         "Read the captions once; the result is what samplers take."
         states = self.read(ids, lengths)
         return lambda images, given, where: self.predict(images, given, states, lengths, where)
-
-# %% ../nbs/07_model.ipynb #6a51bb30
-def save_model(folder, model, vocabulary, card=None):
-    "Weights in half precision (model.safetensors), configuration, vocabulary and card; each file is whole or not there."
-    folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
-    save_file(weights, folder / "model.safetensors.partial")
-    texts = {"config.json": json.dumps(model.config, indent=1), "vocabulary.json": vocabulary.to_json(), "card.json": json.dumps(card or {}, indent=1)}
-    for name, text in texts.items(): (folder / f"{name}.partial").write_text(text, encoding="utf8")
-    for name in (*texts, "model.safetensors"): os.replace(folder / f"{name}.partial", folder / name)
-
-def load_model(folder, device="cpu"): # -> OrderlessNADE in evaluation mode, Vocabulary, card
-    "What `save_model` wrote. Runs no code from the folder; FileNotFoundError or ValueError say in one sentence what is wrong with it."
-    folder = Path(folder)
-    for name in ("config.json", "vocabulary.json", "model.safetensors"):
-        if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; a folder of weights holds model.safetensors, config.json and vocabulary.json")
-    try:
-        vocabulary = Vocabulary.from_json((folder / "vocabulary.json").read_text(encoding="utf8"))
-        model = OrderlessNADE(**json.loads((folder / "config.json").read_text()))
-        model.load_state_dict({k: v.float() for k, v in load_file(folder / "model.safetensors").items()})
-    except (ValueError, TypeError, KeyError, RuntimeError, SafetensorError) as e:
-        raise ValueError(f"the weights in {folder} are damaged or of another version ({str(e).splitlines()[0]}); copy or train them again") from e
-    card = folder / "card.json"
-    return model.to(device).eval(), vocabulary, json.loads(card.read_text()) if card.is_file() else {}

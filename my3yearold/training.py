@@ -21,7 +21,8 @@ from .batches import Examples, load_data, questions, seeded, strata
 from .captions import Vocabulary, join_captions
 from .losses import bits, cross_entropy, emd
 from .masks import centre, orderless, parse_mixture
-from .model import OrderlessNADE, load_model, save_model
+from .model import OrderlessNADE
+from .saving import load_model, save_model
 from .muon import Muon
 from .runs import Interruptible, Journal, load_checkpoint, provenance, save_checkpoint
 from .sampling import draw

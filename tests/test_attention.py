@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, strategies as st
 
 from my3yearold.attention import MERGERS, CaptionAttention, ConvMerger
-from my3yearold.model import load_model
+from my3yearold.saving import load_model
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "my3yearold" / "weights"
 each_merger = pytest.mark.parametrize("merger", MERGERS.values(), ids=MERGERS)

@@ -14,7 +14,8 @@ from PIL import Image
 from my3yearold import __version__, cli
 from my3yearold.captions import Vocabulary
 from my3yearold.cli import main
-from my3yearold.model import OrderlessNADE, save_model
+from my3yearold.model import OrderlessNADE
+from my3yearold.saving import save_model
 
 SIZE = 16
 

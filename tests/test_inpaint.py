@@ -8,9 +8,9 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from my3yearold.captions import Vocabulary
-from my3yearold.inpaint import (Cutout, Inpainter, as_hole, as_picture, bundled_weights, membrane,
-                                overlap, preview, prices, region_around, weights_folder)
-from my3yearold.model import OrderlessNADE, save_model
+from my3yearold.inpaint import Cutout, Inpainter, as_hole, as_picture, membrane, overlap, preview, prices, region_around
+from my3yearold.saving import bundled_weights, weights_folder, save_model
+from my3yearold.model import OrderlessNADE
 
 SIZE = 16
 sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))

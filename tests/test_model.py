@@ -2,7 +2,8 @@
 import pytest
 import torch
 
-from my3yearold.model import HEADS, Head, OrderlessNADE, adaptive_means, bumps, load_model, pull_push, save_model, smooth_features
+from my3yearold.model import HEADS, Head, OrderlessNADE, adaptive_means, bumps, pull_push, smooth_features
+from my3yearold.saving import load_model, save_model
 from my3yearold.captions import Vocabulary
 from my3yearold.trunks import TRUNKS
 
@@ -39,7 +40,7 @@ def test_every_choice_is_saved_and_loaded(tmp_path, choice):
     torch.manual_seed(0)
     model = OrderlessNADE(size=16, **SMALL | choice).eval()
     model.load_state_dict({k: v.half().float() if v.is_floating_point() else v for k, v in model.state_dict().items()})   # as they are stored
-    save_model(tmp_path, model, Vocabulary.build([["a b c"]], min_count=1))
+    save_model(tmp_path, model, Vocabulary.build([["a b c d e f g"]], min_count=1))
     images, given, ids, lengths = question(256, 16)
     with torch.no_grad(): assert torch.equal(load_model(tmp_path)[0](images, given, ids, lengths), model(images, given, ids, lengths))
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from hypothesis import given, strategies as st
 
-from my3yearold.model import load_model
+from my3yearold.saving import load_model
 from my3yearold.qrnn import QRNN, QRNNLayer, forget_mult, reverse_words
 
 WEIGHTS = Path(__file__).resolve().parent.parent / "my3yearold" / "weights"

@@ -16,7 +16,8 @@ from my3yearold import training
 from my3yearold.batches import Examples, load_data, questions, shares, strata
 from my3yearold.captions import Vocabulary
 from my3yearold.losses import cross_entropy
-from my3yearold.model import OrderlessNADE, load_model
+from my3yearold.model import OrderlessNADE
+from my3yearold.saving import load_model
 from my3yearold.runs import newest_checkpoint
 from my3yearold.training import TrainConfig, engine, train
 
