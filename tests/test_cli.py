@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 from urllib.parse import unquote
 
 import numpy as np
@@ -14,6 +15,7 @@ from PIL import Image
 from my3yearold import __version__, cli
 from my3yearold.captions import Vocabulary
 from my3yearold.cli import main
+from my3yearold.files import LOCK, MARK
 from my3yearold.model import OrderlessNADE
 from my3yearold.saving import save_model
 
@@ -55,6 +57,9 @@ def run(weights, tmp_path, monkeypatch, capsys):
 def snapshot(folder): return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()} if folder.exists() else {}
 
 
+def hidden(name): return name.startswith(".")
+
+
 def settings(out, name): return json.loads((out / name / "settings.json").read_text())
 
 
@@ -66,7 +71,7 @@ def test_a_folder_of_pictures(run, pictures, tmp_path):
     assert (status, said) == (0, [])
     assert "2 of 2 pictures filled" in printed and "index.html" in printed
     for name, caption in [("cat", "a red cat"), ("dog & bone", "")]:
-        assert {p.name for p in (out / name).iterdir()} == {"original.png", "hole.png", "filled-1.png", "filled-2.png", "chain.gif", "settings.json"}
+        assert {p.name for p in (out / name).iterdir()} == {"original.png", "hole.png", "filled-1.png", "filled-2.png", "chain.gif", "settings.json", MARK}
         original, hole, *filled = (np.array(Image.open(out / name / f"{f}.png")) for f in ("original", "hole", "filled-1", "filled-2"))
         known = np.ones((20, 30), dtype=bool)
         known[5:15, 7:22] = False
@@ -74,7 +79,7 @@ def test_a_folder_of_pictures(run, pictures, tmp_path):
         for picture in (hole, *filled): assert (picture[known] == original[known]).all() and (picture[~known] != original[~known]).any()
         assert settings(out, name)["caption"] == caption
         assert settings(out, name)["seeds"] == [0, 1]
-    assert not [p for p in out.iterdir() if p.name.startswith(".")]
+    assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [LOCK]
 
 
 def test_the_animation_arrives_and_holds(run, pictures, tmp_path):
@@ -136,7 +141,7 @@ def test_pictures_of_one_name_get_numbers(run, pictures, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "more" / "cat.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "more" / "cat.jpg")
     assert run(pictures / "cat.png", tmp_path / "more")[0] == 0
-    assert {p.name for p in (tmp_path / "filled").iterdir()} == {"cat", "cat-2", "cat-3", "index.html"}
+    assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {"cat", "cat-2", "cat-3", "index.html"}
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (16, 16), (300, 2)])
@@ -202,7 +207,7 @@ def test_one_bad_picture_among_good_ones(run, pictures, tmp_path):
     (pictures / "broken.jpg").write_text("I am not a picture")
     status, said, printed = run(pictures)
     assert status == 2 and len(said) == 1 and "broken" in said[0] and "2 of 3 pictures filled" in printed
-    assert {p.name for p in (tmp_path / "filled").iterdir()} == {"cat", "dog & bone", "index.html"}
+    assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {"cat", "dog & bone", "index.html"}
 
 
 def test_a_caption_of_unknown_words_is_a_warning(run, pictures):
@@ -220,7 +225,7 @@ def test_what_breaks_half_way_leaves_the_old_results(run, pictures, tmp_path, mo
     status, said, _ = run(pictures / "cat.png", "--seed", 9)
     assert status == (130 if isinstance(error, KeyboardInterrupt) else 2) and len(said) == 1
     assert snapshot(tmp_path) == before
-    assert sorted(p.name for p in (tmp_path / "filled").iterdir()) == ["cat", "index.html"]
+    assert sorted(p.name for p in (tmp_path / "filled").iterdir()) == [LOCK, "cat", "index.html"]
 
 
 def test_strangers_folders_are_not_replaced(run, pictures, tmp_path):
@@ -337,3 +342,160 @@ def test_evaluate_refuses_in_one_line(flags, words, capsys):
     assert main(["evaluate", "--weights", "scenes", *flags]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 1 and words in lines[0]
+
+
+# --- users' files
+
+def test_a_stranger_with_a_settings_file_keeps_his_thesis(run, pictures, tmp_path):
+    for content in ("{}", '{"name": "cat"}', "[]"):
+        folder = tmp_path / "filled" / "cat"
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "settings.json").write_text(content)
+        (folder / "thesis.txt").write_text("three years of work")
+        before = snapshot(tmp_path)
+        status, said, _ = run(pictures / "cat.png")
+        assert status == 2 and len(said) == 1 and "was not made by this program" in said[0]
+        assert snapshot(tmp_path) == before
+
+
+def test_something_put_into_our_results_stays(run, pictures, tmp_path):
+    run(pictures / "cat.png")
+    (tmp_path / "filled" / "cat" / "notes.txt").write_text("the second is better")
+    before = snapshot(tmp_path)
+    status, said, _ = run(pictures / "cat.png", "--seed", 5)
+    assert status == 2 and len(said) == 1 and "notes.txt, which this program did not write" in said[0]
+    assert snapshot(tmp_path) == before
+
+
+@pytest.mark.parametrize("page", ["<h1>my site</h1>", ""])
+def test_a_strangers_page_stays(run, pictures, tmp_path, page):
+    (tmp_path / "filled").mkdir()
+    (tmp_path / "filled" / "index.html").write_text(page)
+    before = snapshot(tmp_path)
+    status, said, _ = run(pictures / "cat.png")
+    assert status == 2 and len(said) == 1 and "index.html was not written by this program" in said[0]
+    assert snapshot(tmp_path) == before
+
+
+def test_strangers_settings_do_not_reach_the_page(run, pictures, tmp_path):
+    for name, content in (("app", "{}"), ("list", "[1]"), ("deep", "[" * 50_000), ("blob", "\x00")):
+        (tmp_path / "filled" / name).mkdir(parents=True)
+        (tmp_path / "filled" / name / "settings.json").write_text(content)
+    assert run(pictures / "cat.png")[:2] == (0, [])
+    page = (tmp_path / "filled" / "index.html").read_text()
+    assert page.count("<h2>") == 1 and "<h2>cat</h2>" in page
+
+
+def test_our_settings_changed_by_hand_are_named(run, pictures, tmp_path):
+    run(pictures / "cat.png")
+    (tmp_path / "filled" / "cat" / "settings.json").write_text('{"name": 3}')
+    status, said, _ = run(pictures / "dog & bone.png")
+    assert status == 0 and len(said) == 1 and "settings.json does not hold what it should" in said[0]
+
+
+def test_another_picture_of_the_same_name_goes_beside_it(run, pictures, tmp_path):
+    (tmp_path / "more").mkdir()
+    Image.new("RGB", (8, 8)).save(tmp_path / "more" / "cat.png")
+    run(pictures / "cat.png")
+    first = snapshot(tmp_path / "filled" / "cat")
+    run(tmp_path / "more" / "cat.png")
+    assert snapshot(tmp_path / "filled" / "cat") == first
+    assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {"cat", "cat-2", "index.html"}
+    run(tmp_path / "more" / "cat.png", "--seed", 7)                # the same picture again takes its own place
+    assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {"cat", "cat-2", "index.html"}
+    assert settings(tmp_path / "filled", "cat-2")["seeds"] == [7, 8]
+    assert (tmp_path / "filled" / "index.html").read_text().count("<h2>") == 2
+
+
+@pytest.mark.parametrize("name", ["index.html.png", "..png", "x" * 250 + ".png", "CON.png", "a\x1b[2Jb.png", "λ" * 120 + ".png", b"caf\xe9.png", " .png", "a\nb.png"])
+def test_any_name_of_a_picture(run, tmp_path, name):
+    folder = os.fsencode(tmp_path / "odd")
+    os.makedirs(folder)
+    path = os.path.join(folder, name if isinstance(name, bytes) else os.fsencode(name))
+    try:
+        with open(path, "wb") as file: Image.new("RGB", (8, 8), "red").save(file, "PNG")
+    except OSError: pytest.skip("this system does not take the name")
+    status, said, printed = run(os.fsdecode(path))
+    assert (status, said) == (0, []) and "1 of 1 pictures filled" in printed and printed.strip().isprintable()
+    results = [p for p in (tmp_path / "filled").iterdir() if p.is_dir()]
+    page = (tmp_path / "filled" / "index.html").read_text(encoding="utf-8")
+    assert len(results) == 1 and not hidden(results[0].name)
+    assert all((tmp_path / "filled" / unquote(link)).is_file() for link in re.findall(r'(?:src|href)="([^"]*)"', page))
+
+
+def test_two_at_a_time_write_one_after_the_other(weights, pictures, tmp_path):
+    (tmp_path / "more").mkdir()
+    for i in range(4): Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "more" / f"{'cat' if i == 0 else f'more-{i}'}.png")
+    flags = ["--weights", str(weights), "--steps", "2", "--samples", "1"]
+    script = "import sys; from my3yearold.cli import main; sys.exit(main())"
+    both = [subprocess.Popen([sys.executable, "-c", script, "inpaint", str(folder), *flags], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
+            for folder in (pictures, tmp_path / "more")]
+    assert [process.wait(300) for process in both] == [0, 0], [process.stderr.read() for process in both]
+    out = tmp_path / "filled"
+    names = {p.name for p in out.iterdir() if p.is_dir()}
+    assert names == {"cat", "cat-2", "dog & bone", "more-1", "more-2", "more-3"}
+    assert {settings(out, name)["picture"] for name in ("cat", "cat-2")} == {str(pictures / "cat.png"), str(tmp_path / "more" / "cat.png")}
+    assert (out / "index.html").read_text().count("<h2>") == 6
+
+
+# --- one sentence, always
+
+@pytest.mark.parametrize("error, words", [
+    (MemoryError(), "the memory does not suffice"),
+    (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), "the memory does not suffice"),
+    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "the memory does not suffice"),
+    (OSError(28, "No space left on device", "x.png"), "x.png: No space left on device"),
+    (PermissionError(13, "Permission denied", "filled"), "filled: Permission denied"),
+])
+def test_what_a_machine_can_refuse_is_a_sentence(run, pictures, monkeypatch, error, words):
+    def fail(*arguments): raise error
+    monkeypatch.setattr(cli, "fill_one", fail)
+    status, said, _ = run(pictures / "cat.png")
+    assert status == 2 and len(said) == 1 and words in said[0]
+
+
+def test_a_fault_of_the_program_is_a_sentence_and_a_file(run, pictures, monkeypatch):
+    def fail(*arguments): raise KeyError("nobody thought of this\nreally")
+    monkeypatch.setattr(cli, "fill_one", fail)
+    status, said, _ = run(pictures / "cat.png")
+    assert status == 1 and len(said) == 1 and "this is a fault of the program (KeyError: 'nobody thought of this" in said[0]
+    path = said[0].rpartition(" ")[2]
+    with open(path) as file: assert "Traceback" in file.read()
+    os.remove(path)
+
+
+def test_an_interrupt_while_torch_is_imported(root):
+    "Ctrl-C at the first import: 130 and one line."
+    script = ("import builtins, sys\nreal = builtins.__import__\n"
+              "def stop(name, *rest):\n    if name == 'torch': raise KeyboardInterrupt\n    return real(name, *rest)\n"
+              "builtins.__import__ = stop\nfrom my3yearold.cli import main\nsys.exit(main(['inpaint', 'x.png']))")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
+    assert (done.returncode, done.stderr) == (130, "my3yearold: stopped\n")
+
+
+@pytest.mark.parametrize("flags, words", [
+    (["--device", "banana"], "device 'banana' is unknown"), (["--device", "cuda:99"], "is not there"), (["--weights", ""], "'' is neither a folder"),
+    (["--temperature", "nan"], "temperature nan"), (["--temperature", "inf"], "temperature inf"), (["--guidance", "inf"], "guidance scale inf"),
+    (["--samples", "-3"], "counted from 1"), (["--seed", "99999999999999999999999"], "seed")])
+def test_flags_that_cannot_be_meant(pictures, tmp_path, monkeypatch, capsys, flags, words):
+    monkeypatch.chdir(tmp_path)
+    assert main(["inpaint", pictures / "cat.png", *flags]) == 2
+    said = re.findall(r"my3yearold: [^\r\n]*", capsys.readouterr().err)
+    assert len(said) == 1 and words in said[0] and not (tmp_path / "filled").exists()
+
+
+def test_escape_characters_do_not_reach_the_terminal(run, tmp_path):
+    status, said, _ = run("\x1b[2Jnowhere.png")
+    assert status == 2 and said == ["my3yearold: there is no picture or folder \\x1b[2Jnowhere.png"]
+
+
+def test_waiting_threads_spin_less_unless_the_user_chose(root):
+    script = "import os; from my3yearold.cli import main\ntry: main(['--version'])\nexcept SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))"
+    def seen(**chosen):
+        clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, env=clean | chosen).stdout.split()[-1]
+    assert seen() == "10000" and seen(GOMP_SPINCOUNT="5") == "5" and seen(OMP_WAIT_POLICY="ACTIVE") == "None"
+
+
+@pytest.mark.parametrize("name, shown", [("scenes", "./scenes"), ("runs/x", "runs/x"), ("my run", "'./my run'")])
+def test_a_run_folder_is_not_taken_for_bundled_weights(name, shown): assert cli.shell_path(Path(name)) == shown

@@ -178,7 +178,7 @@ def test_exif_alpha_and_grey(tmp_path):
 
 def test_a_hole_of_nothing_returns_the_input():
     pixels, _ = random_case((30, 20), 0, 0)
-    result = fill(pixels, np.zeros((30, 20), dtype=np.uint8), num_images_per_prompt=2)
+    with pytest.warns(UserWarning, match="nothing to fill"): result = fill(pixels, np.zeros((30, 20), dtype=np.uint8), num_images_per_prompt=2)
     assert len(result.images) == 2 and all((np.array(i) == pixels).all() for i in result.images)
     assert result.frames == [[], []] and result.bits_per_dim == [0.0, 0.0] and result.cutout is None
 
@@ -195,8 +195,8 @@ def test_captions_of_unknown_words_warn_and_go_on():
 
 @pytest.mark.parametrize("options, sentence", [
     (dict(strategy="magic"), "unknown strategy 'magic'; there are gibbs, yao, ancestral, one-shot"),
-    (dict(num_inference_steps=0), "counted from 1"),
-    (dict(num_images_per_prompt=0), "counted from 1"),
+    (dict(num_inference_steps=0), "num_inference_steps is 0: it is counted from 1"),
+    (dict(num_images_per_prompt=0), "num_images_per_prompt is 0: it is counted from 1"),
     (dict(temperature=-1.0), "temperature -1.0"),
     (dict(temperature=float("nan")), "temperature nan"),
     (dict(guidance_scale=-1), "guidance scale -1"),
@@ -332,3 +332,129 @@ def test_price_of_a_known_independent_model():
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     images[1] = 1
     assert torch.allclose(torch.tensor(prices(predict, images, torch.zeros_like(images, dtype=torch.bool))), -log_p / np.log(2).astype(np.float32), atol=1e-4)
+
+
+# --- masks as people hand them in
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int32, np.int64, np.float32, np.float64, bool])
+def test_ones_are_filled_whatever_their_type(kind):
+    mask = np.zeros((6, 9), dtype=kind)
+    mask[1:3, 2:5] = 1
+    for handed in (mask, torch.from_numpy(mask)): assert (as_hole(handed, Image.new("RGB", (9, 6))).numpy() == (mask > 0)).all()
+
+
+def test_a_mask_of_ones_in_a_file_is_filled(tmp_path):
+    mask = np.zeros((6, 9), dtype=np.uint8)
+    mask[1:3, 2:5] = 1
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    for handed in (tmp_path / "mask.png", Image.fromarray(mask), Image.fromarray(mask.astype(np.int32)), Image.fromarray(mask.astype(np.float32))):
+        assert (as_hole(handed, Image.new("RGB", (9, 6))).numpy() == (mask > 0)).all()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_strokes_on_a_transparent_ground_are_strokes(tmp_path, mode):
+    alpha = np.zeros((6, 9), dtype=np.uint8)
+    alpha[1:3, 2:5] = 255
+    white = Image.merge("RGBA", [Image.new("L", (9, 6), 255)] * 3 + [Image.fromarray(alpha)])
+    handed = white.convert("LA") if mode == "LA" else white
+    if mode == "P":
+        handed = Image.fromarray((alpha > 0).astype(np.uint8), "P")
+        handed.putpalette([255] * 6)
+        handed.info["transparency"] = 0
+    handed.save(tmp_path / "mask.png")
+    for mask in (handed, tmp_path / "mask.png"): assert (as_hole(mask, Image.new("RGB", (9, 6))).numpy() == (alpha > 0)).all()
+    black = Image.merge("RGBA", [Image.new("L", (9, 6), 0)] * 3 + [Image.fromarray(alpha)])
+    assert not as_hole(black, Image.new("RGB", (9, 6))).any()
+    both = Image.alpha_composite(Image.new("RGBA", (9, 6), "black"), white)                 # nothing transparent: black keeps
+    assert (as_hole(both, Image.new("RGB", (9, 6))).numpy() == (alpha > 0)).all()
+
+
+def test_a_picture_with_a_transparent_part_is_no_mask(tmp_path):
+    pixels, hole = random_case((20, 20), 0, 0.3)
+    Image.fromarray(np.dstack([pixels, np.where(hole, 0, 255).astype(np.uint8)])).save(tmp_path / "cut out.png")
+    with pytest.raises(ValueError, match="cut out.png is a picture with transparency"): as_hole(tmp_path / "cut out.png", Image.new("RGB", (20, 20)))
+
+
+@pytest.mark.parametrize("mask", [np.full((4, 4), 2.0), np.full((4, 4), -1), np.full((4, 4), np.nan), np.full((4, 4), 255.0)])
+def test_numbers_that_are_neither_0_to_1_nor_bytes(mask):
+    with pytest.raises(ValueError, match="outside 0..1"): as_hole(mask, Image.new("RGB", (4, 4)))
+
+
+def test_a_mask_that_hides_nothing_warns():
+    with pytest.warns(UserWarning, match="nothing to fill"): fill(np.zeros((8, 8, 3), dtype=np.uint8), np.zeros((8, 8), dtype=bool))
+
+
+# --- colour profiles
+
+def wide_gamut():
+    "A profile whose red lies outside sRGB's: sRGB's own, with the columns of red and green changed."
+    from PIL import ImageCms
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = int.from_bytes(profile[128:132], "big")
+    for k in range(count):
+        tag, offset = bytes(profile[132 + 12 * k:136 + 12 * k]), int.from_bytes(profile[136 + 12 * k:140 + 12 * k], "big")
+        colour = {b"rXYZ": (0.61, 0.311, 0.0195), b"gXYZ": (0.205, 0.6257, 0.061), b"bXYZ": (0.149, 0.063, 0.745)}.get(tag)
+        if colour: profile[offset + 8:offset + 20] = b"".join(round(x * 65536).to_bytes(4, "big") for x in colour)
+    return bytes(profile)
+
+
+def test_known_pixels_keep_their_values_and_their_profile(tmp_path):
+    pixels, hole = random_case((40, 30), 0, 0.3)
+    profile = wide_gamut()
+    Image.fromarray(pixels).save(tmp_path / "wide.png", icc_profile=profile)
+    result = fill(tmp_path / "wide.png", hole)
+    filled = result.images[0]
+    assert (np.array(filled)[~hole] == pixels[~hole]).all() and filled.info["icc_profile"] == profile
+    filled.save(tmp_path / "filled.png")
+    assert Image.open(tmp_path / "filled.png").info["icc_profile"] == profile
+    plain = fill(Image.fromarray(pixels), hole)
+    assert "icc_profile" not in plain.images[0].info
+    assert (result.cutout.images != plain.cutout.images).any()                              # the network looks at the colours that are meant
+
+
+def test_a_filling_comes_back_in_the_pictures_own_colours():
+    "What the network draws as a grey-green in sRGB is that colour in a wider space, too: other numbers, the same colour."
+    from my3yearold.pictures import to_srgb
+    picture = Image.new("RGB", (64, 64), (90, 120, 100))
+    picture.info["icc_profile"] = wide_gamut()
+    cutout = Cutout(picture, as_hole(None, picture), SIZE)
+    drawn = torch.tensor([100, 140, 110], dtype=torch.uint8).view(3, 1, 1).expand(3, SIZE, SIZE)
+    back = cutout.put_back(torch.where(cutout.given, cutout.images, drawn), seam=False)
+    assert (np.array(back)[32, 32] != [100, 140, 110]).any()
+    assert np.abs(np.array(to_srgb(back))[32, 32].astype(int) - [100, 140, 110]).max() <= 2
+
+
+# --- memory and types
+
+def test_memory_is_spent_on_the_region_alone():
+    "A small hole in a large picture: less than twice the picture's own bytes beside it."
+    import tracemalloc
+    picture = Image.new("RGB", (4000, 3000), (10, 20, 30))
+    hole = torch.zeros(3000, 4000, dtype=torch.bool)
+    hole[100:110, 100:110] = True
+    tracemalloc.start()
+    cutout = Cutout(picture, hole, SIZE)
+    assert cutout.region_pixels.numel() < 10_000 and tracemalloc.get_traced_memory()[1] < 1e7
+    tracemalloc.stop()
+    assert cutout.put_back(cutout.images).getpixel((3999, 2999)) == (10, 20, 30)
+
+
+@pytest.mark.parametrize("options, words", [
+    (dict(caption=["a cat"]), "caption must be a string"), (dict(caption=3), "caption must be a string"),
+    (dict(num_inference_steps="8"), "num_inference_steps must be a whole number"), (dict(num_inference_steps=2.5), "num_inference_steps must be a whole number"),
+    (dict(num_images_per_prompt=None), "num_images_per_prompt must be a whole number"), (dict(temperature="hot"), "temperature must be a number"),
+    (dict(guidance_scale=[3]), "guidance_scale must be a number"), (dict(generator=0), "generator must be a torch.Generator"),
+    (dict(generator=[0]), "generator must be a torch.Generator"), (dict(callback_on_step_end="stop"), "callback_on_step_end must be a function")])
+def test_wrong_types_are_one_sentence(options, words):
+    with pytest.raises(TypeError, match=words) as caught: fill(np.zeros((8, 8, 3), dtype=np.uint8), None, **dict(caption="a cat") | options)
+    assert "\n" not in str(caught.value)
+
+
+def test_another_number_of_generators():
+    with pytest.raises(ValueError, match="2 generators for 3 fillings"): fill(np.zeros((8, 8, 3), dtype=np.uint8), None, num_images_per_prompt=3, generator=seeds(2))
+
+
+@pytest.mark.parametrize("picture", [3, None, "nowhere.png", b"bytes", [[1, 2], [3]], {"a": 1}, torch.zeros(3, 4, 4), np.zeros((4, 4), dtype=object)])
+def test_things_that_are_no_pictures(picture):
+    with pytest.raises((ValueError, TypeError, FileNotFoundError)) as caught: as_picture(picture)
+    assert "\n" not in str(caught.value) and str(caught.value)
