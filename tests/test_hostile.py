@@ -1,10 +1,15 @@
 """Files that mean harm: small ones that ask for much memory or time, and ones that ask to be run. Each is refused, or read as what it is,
 in one sentence, in little memory and soon."""
+import bz2
+import io
 import pickle
+import tarfile
 import time
 import tracemalloc
+import zipfile
 
 import pytest
+from PIL import Image
 
 import my3yearold.data as data
 
@@ -23,7 +28,7 @@ def refused(call, *parts, error=ValueError, megabytes=30, seconds=5):
     "The call raises the error in one line that holds each of the parts, in little memory and time."
     start = time.monotonic()
     found, most = peak(call)
-    assert type(found) is error and "\n" not in str(found) and all(str(part) in str(found) for part in parts), found
+    assert isinstance(found, error) and "\n" not in str(found) and all(str(part) in str(found) for part in parts), found
     assert most < megabytes and time.monotonic() - start < seconds, (most, time.monotonic() - start)
 
 
@@ -114,3 +119,166 @@ def test_pickles_of_today(protocol):
     captions = {"a.jpg": ["é", "日本", "naïve café"], "b": "one string"}
     for kind in (dict, OrderedDict):
         assert data._read_pickle(pickle.dumps(kind(captions), protocol), "some.pkl") == {"a": ["é", "日本", "naïve café"], "b": ["one string"]}
+
+
+# --- archives
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch): monkeypatch.setenv("MY3YEAROLD_CACHE", str(tmp_path / "cache"))
+
+
+def jpeg():
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64), (90, 120, 60)).save(file, "JPEG")
+    return file.getvalue()
+
+
+def header(name, size, kind=tarfile.REGTYPE):
+    info = tarfile.TarInfo(name)
+    info.size, info.type = size, kind
+    return info.tobuf(tarfile.GNU_FORMAT)
+
+
+def member(name, content, kind=tarfile.REGTYPE): return header(name, len(content), kind) + content + bytes(-len(content) % 512)
+
+
+def pack(path, *parts):
+    "A .tar.bz2 of the parts, the last of which may be packed already."
+    path.write_bytes(b"".join(part if part[:3] == b"BZh" else bz2.compress(part) for part in parts))
+    return path
+
+
+ZEROS = bz2.compress(bytes(16_000_000)) * 125                              # 2 GB, in some 6 kB
+GOOD = member("inpainting/train2014/a.jpg", jpeg())
+
+
+def pax(**facts):
+    lines = b"".join(b"%d %s=%s\n" % (len(k) + len(v) + 3 + len(str(len(k) + len(v) + 5)), k.encode(), v) for k, v in facts.items())
+    return member("x", lines, tarfile.XHDTYPE)
+
+
+TARS = {                                                                    # -> what the refusal says
+    "a picture of 2^62 bytes": ([GOOD + header("x/train/b.jpg", 2**62)], "x/train/b.jpg in"),
+    "another file of 2^62 bytes": ([GOOD + header("x/notes.txt", 2**62)], "x/notes.txt in"),
+    "of an unknown kind": ([GOOD + header("x/what", 2**62, b"Z")], "x/what in"),
+    "by a pax header": ([GOOD + pax(size=b"4611686018427387904") + member("x/train/b.jpg", jpeg())], "x/train/b.jpg in"),
+    "less than nothing": ([GOOD + pax(size=b"-1024") + member("x/train/b.jpg", jpeg())], "x/train/b.jpg in"),
+    "a name of 2 GB": ([GOOD + header("x", 2**31, tarfile.GNUTYPE_LONGNAME), ZEROS], "headers"),
+    "a pax header of 2 GB": ([GOOD + header("x", 2**31, tarfile.XHDTYPE), ZEROS], "headers"),
+    "a chain of headers": ([GOOD + member("x", b"name\0", tarfile.GNUTYPE_LONGNAME) * 20_000], "headers"),
+    "2 GB of one file": ([GOOD + header("x/train/b.jpg", 2**31), ZEROS], "x/train/b.jpg in"),
+    "many files of 100 MB": ([GOOD + header("x/train/b.jpg", 96_000_000), ZEROS], "100 times"),
+    "2 GB behind the end": ([GOOD + bytes(1024), ZEROS], "100 times"),
+    "a name that steers a terminal": ([GOOD + member("x/train/\x1b[31m\nb.jpg", b"no picture")], "x/train/\\x1b[31m\\nb.jpg in"),
+}
+
+
+@pytest.mark.parametrize("kind", TARS)
+def test_a_tar_that_asks_for_too_much(tmp_path, kind):
+    parts, part = TARS[kind]
+    path = pack(tmp_path / "bad.tar.bz2", *parts)
+    assert path.stat().st_size < 300_000
+    refused(lambda: data.course_archive(path), path, part, megabytes=250)
+
+
+def test_a_tar_of_too_many_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "MOST_MEMBERS", 5)
+    path = pack(tmp_path / "many.tar.bz2", b"".join(member(f"x/train/{i}.jpg", jpeg()) for i in range(6)) + bytes(1024))
+    refused(lambda: data.course_archive(path), path, "more than 5 files")
+
+
+def test_what_an_honest_archive_may_do(tmp_path):
+    "Flat pictures, which pack a hundredfold; long names; a header with facts about a file; a megabyte of padding."
+    long = "x/train2014/" + "n" * 200 + ".jpg"
+    path = tmp_path / "honest.tar.bz2"
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as tar:
+        for name in ("x/train2014/a.jpg", long, "x/train2014/é.jpg"):
+            info = tarfile.TarInfo(name)
+            info.size, info.pax_headers = len(jpeg()), {"comment": "c" * 30_000}
+            tar.addfile(info, io.BytesIO(jpeg()))
+    flat = [member(f"x/train2014/flat-{i}.bmp", flat_bmp()) for i in range(5)]
+    pack(path, b"".join(flat) + file.getvalue() + bytes(1 << 20))
+    assert data.course_archive(path).names == ["a", *sorted(f"flat-{i}" for i in range(5)), "n" * 200, "é"]
+
+
+def flat_bmp():
+    file = io.BytesIO()
+    Image.new("RGB", (600, 400), (90, 120, 60)).save(file, "BMP")
+    return file.getvalue()
+
+
+def coco(tmp_path, zip_path): # -> a call that reads it
+    captions = tmp_path / "captions.json"
+    captions.write_text('{"a": "a cat"}')
+    return lambda: data.coco_captions(zip_path, captions)
+
+
+def zipped(path, members, how=zipfile.ZIP_DEFLATED):
+    with zipfile.ZipFile(path, "w", how) as archive:
+        for name, content in members.items(): archive.writestr(name, content)
+    return path
+
+
+def test_a_zip_bomb(tmp_path):
+    path = zipped(tmp_path / "bomb.zip", {"a.jpg": jpeg(), "b.bmp": bytes(200_000_000)})
+    refused(coco(tmp_path, path), path, "100 times")
+
+
+def test_a_zip_that_names_one_file_a_thousand_times(tmp_path):
+    "Each entry of its table points to the same packed megabytes."
+    path = zipped(tmp_path / "a.zip", {"a.jpg": b"\xff\xd8" + bytes(10_000_000)})
+    content = path.read_bytes()
+    start = content.index(b"PK\1\2")
+    entry, end = content[start:content.index(b"PK\5\6")], bytearray(content[content.index(b"PK\5\6"):])
+    end[8:12] = (1000).to_bytes(2, "little") * 2
+    end[12:16] = (1000 * len(entry)).to_bytes(4, "little")
+    path.write_bytes(content[:start] + b"".join(entry.replace(b"a.jpg", b"%05d" % i).replace(b"%05d" % i, b"%d.jpg" % (i % 10)) for i in range(1000)) + end)
+    refused(coco(tmp_path, path), path, "100 times")
+
+
+@pytest.mark.parametrize("how", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_zip_packed_in_a_way_that_unpacks_at_once(tmp_path, how):
+    path = zipped(tmp_path / "a.zip", {"a.jpg": bytes(60_000_000)}, how)
+    refused(coco(tmp_path, path), path, "a.jpg", "unusual")
+
+
+def test_a_zip_that_tells_less_than_it_holds(tmp_path):
+    path = zipped(tmp_path / "a.zip", {"a.jpg": bytes(100_000_000)})
+    path.write_bytes(path.read_bytes().replace((100_000_000).to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+    refused(coco(tmp_path, path), path, "a.jpg")
+
+
+def test_a_zip_of_too_many_and_too_large_files(tmp_path, monkeypatch):
+    path = zipped(tmp_path / "a.zip", {f"{i}.txt": b"" for i in range(6)} | {"a.jpg": jpeg()})
+    monkeypatch.setattr(data, "MOST_MEMBERS", 5)
+    refused(coco(tmp_path, path), path, "more than 5 files")
+    monkeypatch.setattr(data, "MOST_MEMBERS", 50)
+    monkeypatch.setattr(data, "LARGEST_FILE", 500)
+    refused(coco(tmp_path, path), path, "a.jpg in", "at most 500")
+
+
+def test_every_damage_to_a_member_of_a_zip_names_the_file(tmp_path):
+    "Its place, its sizes, its checksum, its way of packing, its flags: each byte of its two headers changed."
+    path = zipped(tmp_path / "a.zip", {"a.jpg": jpeg()})
+    whole, read = path.read_bytes(), coco(tmp_path, path)
+    table = whole.index(b"PK\1\2")
+    outcomes = set()
+    for i in [*range(40), *range(table, table + 51)]:
+        path.write_bytes(whole[:i] + bytes([whole[i] ^ 0xff]) + whole[i + 1:])
+        try: outcomes.add(len(read()))
+        except ValueError as error:
+            assert str(path) in str(error) and "\n" not in str(error), (i, error)
+            outcomes.add("refused")
+    assert outcomes == {1, "refused"}
+
+
+def test_a_pickle_and_a_table_that_are_too_large(tmp_path, monkeypatch):
+    monkeypatch.setattr(data, "LARGEST_FILE", 1000)
+    folder = tmp_path / "x" / "train2014"
+    folder.mkdir(parents=True)
+    (folder / "a.jpg").write_bytes(jpeg())
+    (tmp_path / "x" / data.CAPTIONS_PICKLE).write_bytes(b"}" + bytes(1000))
+    refused(lambda: data.course_archive(tmp_path / "x"), data.CAPTIONS_PICKLE, "1,001", "1,000")
+    (tmp_path / "c.csv").write_text("name,caption\n" + "a,b\n" * 1000)
+    refused(lambda: data.read_captions(tmp_path / "c.csv"), tmp_path / "c.csv", "1,000")
