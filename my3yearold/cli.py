@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'jobs_from', 'default_jobs', 'say', 'cause', 'report',
            'warnings_as_lines', 'Result', 'write_result', 'covered', 'section', 'results_in', 'write_index', 'inpaint',
-           'fill_one', 'add_train', 'train', 'shell_path', 'add_data', 'data', 'Parser', 'add_inpaint', 'add_evaluate',
-           'evaluate', 'spin_less', 'parse', 'main']
+           'fill_one', 'add_train', 'train', 'shell_path', 'add_data', 'data', 'Parser', 'named_thing', 'seed',
+           'add_inpaint', 'add_evaluate', 'evaluate', 'spin_less', 'parse', 'main']
 
 # %% ../nbs/16_cli.ipynb #40e45496
 import argparse, dataclasses, hashlib, html, inspect, os, re, shlex, sys, tempfile, traceback, typing, warnings
@@ -153,13 +153,11 @@ def write_result(folder, job, result):
 
 def covered(cutout): # -> PIL
     "The picture with its hole as a chequerboard."
-    import torch
-    from PIL import Image
+    from my3yearold.inpaint import bounds, pixels_of
     from my3yearold.show import hole, to_pil
-    top, left, bottom, right = cutout.region
-    shown = cutout.picture.copy()
-    square = max(2, max(shown.size) // 48)
-    board = hole(cutout.region_pixels, ~cutout.region_hole.expand_as(cutout.region_pixels), square)
+    top, left, bottom, right = bounds(cutout.hole)
+    shown, hidden = cutout.picture.copy(), cutout.hole[top:bottom, left:right].expand(3, -1, -1)
+    board = hole(pixels_of(shown.crop((left, top, right, bottom))), ~hidden, max(2, max(shown.size) // 48))
     shown.paste(to_pil(board), (left, top))
     return shown
 
@@ -260,7 +258,7 @@ def add_train(parser):
     from my3yearold.training import TrainConfig
     sources = "".join(inspect.getsource(part) for part in TrainConfig.__mro__[:-1])               # TrainConfig and what it inherits from, but object
     comments = dict(re.findall(r"^    (\w+):.*?# (.*)$", sources, re.M))
-    parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, under the configuration written there; flags given beside it replace parts of it")
+    parser.add_argument("--resume", type=named_thing, metavar="RUN", help="go on with the run in this folder, under the configuration written there; flags given beside it replace parts of it")
     parser.add_argument("--start-over", action="store_true", help="begin anew in a folder that holds a run: its checkpoints, log and weights are removed")
     parser.add_argument("--accept-data", action="store_true", help="go on although the data are not those that the run began with")
     for field in dataclasses.fields(TrainConfig):
@@ -276,7 +274,6 @@ def train(args): # -> exit status
     from my3yearold.training import TrainConfig, read_config, train
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig) if hasattr(args, field.name)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    if args.resume == "": raise ValueError("--resume names no folder: is a shell variable empty? Leave it out to begin a new run")
     config = dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume)) if args.resume else TrainConfig(**values)
     with warnings_as_lines(): folder = train(config, args.resume is not None, args.start_over, args.accept_data)
     if distributed.is_initialized(): distributed.destroy_process_group()     # threads of a group that outlives main can abort a process whose run is done
@@ -288,7 +285,7 @@ def shell_path(path): # -> str, as one would type it; never just a name, which c
 
 # %% ../nbs/16_cli.ipynb #568dba0e
 def add_data(parser):
-    parser.add_argument("source", help="scenes, an archive, a folder of pictures, or a folder of COCO")
+    parser.add_argument("source", type=named_thing, help="scenes, an archive, a folder of pictures, or a folder of COCO")
     parser.add_argument("--split", choices=["train", "valid"], default="train")
 
 def data(args): # -> exit status
@@ -305,29 +302,38 @@ class Parser(argparse.ArgumentParser):
     "An ArgumentParser whose errors are one line."
     def error(self, message): self.exit(2, f"my3yearold: {message} (see {self.prog} --help)\n")
 
+def named_thing(text): # str -> str
+    "The value of a flag that names something."
+    if not text: raise argparse.ArgumentTypeError("it is empty; is a shell variable not set?")
+    return text
+
+def seed(text): # str -> int
+    if not 0 <= int(text) < 2**62: raise argparse.ArgumentTypeError(f"{text} is out of range; use 0 or more, below 2**62")
+    return int(text)
+
 def add_inpaint(parser):
-    parser.add_argument("pictures", nargs="*", metavar="PICTURE|FOLDER", help="what to fill [scikit-image's photographs and four scenes]")
-    parser.add_argument("--mask", metavar="M.png", help="white = fill, of the picture's size [a centred hole, half of each side]")
+    parser.add_argument("pictures", nargs="*", type=named_thing, metavar="PICTURE|FOLDER", help="what to fill [scikit-image's photographs and four scenes]")
+    parser.add_argument("--mask", type=named_thing, metavar="M.png", help="white = fill, of the picture's size [a centred hole, half of each side]")
     parser.add_argument("--caption", help="what every picture shows")
-    parser.add_argument("--captions", metavar="FILE", help="captions by picture: COCO's annotations, a .json, .jsonl or .csv, or a folder of .txt [what lies in the folder of pictures]")
-    parser.add_argument("--weights", help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
+    parser.add_argument("--captions", type=named_thing, metavar="FILE", help="captions by picture: COCO's annotations, a .json, .jsonl or .csv, or a folder of .txt [what lies in the folder of pictures]")
+    parser.add_argument("--weights", type=named_thing, help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
     parser.add_argument("--strategy", default="gibbs", help="gibbs, yao, ancestral or one-shot [gibbs]")
     parser.add_argument("--steps", type=int, default=128, help="steps; each is an evaluation of the network, a guided one two [128]")
     parser.add_argument("--temperature", type=float, default=1.0, help="of each draw: 1 is the model's own law, below 1 plays safe [1]")
     parser.add_argument("--guidance", type=float, metavar="SCALE", help="how loudly the caption speaks: 1 as learned, 3 three times [what the weights' card says: scenes 3, photos 1]")
     parser.add_argument("--samples", type=int, default=4, help="fillings of each picture [4]")
-    parser.add_argument("--seed", type=int, default=0, help="of the first filling; the next has the next [0]")
-    parser.add_argument("--out", default="filled", help="folder for the results [filled]")
+    parser.add_argument("--seed", type=seed, default=0, help="of the first filling; the next has the next [0]")
+    parser.add_argument("--out", type=named_thing, default="filled", help="folder for the results [filled]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 [auto: a GPU where there is one]")
 
 # %% ../nbs/16_cli.ipynb #f6a9c6e7
 def add_evaluate(parser):
-    parser.add_argument("--weights", default="photos", help="photos, scenes, a folder or a Hugging Face Hub id [photos]")
-    parser.add_argument("--data", default="scenes", help="scenes, an archive, a folder of pictures, or a folder of COCO [scenes]")
+    parser.add_argument("--weights", type=named_thing, default="photos", help="photos, scenes, a folder or a Hugging Face Hub id [photos]")
+    parser.add_argument("--data", type=named_thing, default="scenes", help="scenes, an archive, a folder of pictures, or a folder of COCO [scenes]")
     parser.add_argument("--split", choices=["train", "valid"], default="valid", help="[valid]")
     parser.add_argument("--pictures", type=int, default=64, help="the first so many [64]")
     parser.add_argument("--evaluations", type=int, default=8, help="of the network, for each figure of each picture; 2 or more [8]")
-    parser.add_argument("--seed", type=int, default=0, help="[0]")
+    parser.add_argument("--seed", type=seed, default=0, help="[0]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 [auto: a GPU where there is one]")
 
 def evaluate(args): # -> exit status

@@ -5,6 +5,7 @@ import tempfile
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")              # before torch is imported: beside other work, threads that spin are slow
 _cache = tempfile.TemporaryDirectory(prefix="my3yearold-")      # removed when the process ends
 os.environ["MY3YEAROLD_CACHE"] = _cache.name
 
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 import torch
 
-torch.set_num_threads(min(2, os.cpu_count() or 1))
+torch.set_num_threads(min(2, torch.get_num_threads()))
 hypothesis.settings.register_profile("project", derandomize=True, deadline=None, database=None)
 hypothesis.settings.load_profile("project")
 
