@@ -8,18 +8,16 @@ __all__ = ['MOST_PIXELS', 'FORMATS', 'SAMPLES', 'CHUNK', 'to_srgb', 'from_srgb',
            'discard_partial']
 
 # %% ../nbs/21_pictures.ipynb #fc4436a1
-import contextlib, functools, importlib.util, io, math, operator, os, re, warnings
+import contextlib, errno, functools, importlib.util, io, math, operator, os, re, warnings
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Lock
 
 import numpy as np
+from filelock import FileLock, Timeout
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
 from tqdm import tqdm
 from .files import printable
-
-try: import fcntl
-except ImportError: fcntl = None # Windows has no such locks
 
 # %% ../nbs/21_pictures.ipynb #426d772e
 class _Unreadable(ValueError): "Why a picture cannot be read; its name is to stand before it."
@@ -276,6 +274,7 @@ class CacheError(OSError):
 def _disk(path):
     try: yield
     except OSError as e: raise CacheError(e.errno, e.strerror, str(path)) from e
+    except NotImplementedError as e: raise CacheError(errno.ENOLCK, "it knows no locks", str(path)) from e
 
 # %% ../nbs/21_pictures.ipynb #102fb00a
 def _begin(partial, record, shape): # -> indices of the rows still to be made
@@ -288,29 +287,40 @@ def _begin(partial, record, shape): # -> indices of the rows still to be made
     return np.arange(shape[0])
 
 # %% ../nbs/21_pictures.ipynb #717c2ee9
-def _build(items, make, shape, path, workers):
-    partial, ticks = Path(f"{path}.partial"), Path(f"{path}.done")
+@contextlib.contextmanager
+def _alone(path): # with nobody else at work on the array, in this process or another
+    lock = FileLock(f"{path}.lock")
     with _disk(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = os.fdopen(os.open(ticks, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
-        if fcntl: fcntl.flock(record, fcntl.LOCK_EX)
-    with record:
+        lock.acquire()
+    try: yield
+    finally:
+        with contextlib.suppress(OSError): os.unlink(lock.lock_file) # Windows does it when it is released
+        lock.release()
+
+def _build(items, make, shape, path, workers):
+    partial, ticks = Path(f"{path}.partial"), Path(f"{path}.done")
+    with _alone(path):
         if open_array(path, shape) is None:
-            with _disk(path): todo, file = _begin(partial, record, shape), partial.open("r+b")
-            start = partial.stat().st_size - math.prod(shape) # behind the header
-            def keep(chunk, rows):
-                with _disk(path):
-                    for i, row in zip(chunk, rows):
-                        file.seek(start + i * row.nbytes)
-                        file.write(row.tobytes())
-                    file.flush()
-                    os.fsync(file.fileno()) # on the disk before it is ticked off
-                    for i in chunk:
-                        record.seek(i)
-                        record.write(b"\1")
-            with file: _in_parallel(items, make, todo, keep, workers)
+            with _disk(path): record = os.fdopen(os.open(ticks, os.O_RDWR | os.O_CREAT, 0o644), "r+b", buffering=0)
+            with record: _fill(items, make, shape, path, partial, record, workers)
             with _disk(path): os.replace(partial, path) # another process sees no array or a whole one
-    ticks.unlink(missing_ok=True)
+        ticks.unlink(missing_ok=True)
+
+def _fill(items, make, shape, path, partial, record, workers):
+    with _disk(path): todo, file = _begin(partial, record, shape), partial.open("r+b")
+    start = partial.stat().st_size - math.prod(shape) # behind the header
+    def keep(chunk, rows):
+        with _disk(path):
+            for i, row in zip(chunk, rows):
+                file.seek(start + i * row.nbytes)
+                file.write(row.tobytes())
+            file.flush()
+            os.fsync(file.fileno()) # on the disk before it is ticked off
+            for i in chunk:
+                record.seek(i)
+                record.write(b"\1")
+    with file: _in_parallel(items, make, todo, keep, workers)
 
 # %% ../nbs/21_pictures.ipynb #2789aaa4
 def make_array(items,        # a list of anything
@@ -331,5 +341,8 @@ def make_array(items,        # a list of anything
     return open_array(path, shape)
 
 def discard_partial(path):
-    "Remove what an interrupted `make_array` has left to go on from."
-    for suffix in (".partial", ".done"): Path(f"{path}{suffix}").unlink(missing_ok=True)
+    "Remove what an interrupted `make_array` has left to go on from, unless another process is at work on it."
+    try:
+        with FileLock(f"{path}.lock", timeout=0):
+            for suffix in (".partial", ".done", ".lock"): Path(f"{path}{suffix}").unlink(missing_ok=True)
+    except (Timeout, OSError, NotImplementedError): pass

@@ -1,20 +1,27 @@
 """Reading what users bring: pictures with their colours, captions that find their pictures."""
+import bz2
+import csv
 import io
+import json
 import os
-import resource
 import struct
 import subprocess
 import sys
+import tarfile
+import threading
+import unicodedata
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from hypothesis import given as forall, settings, strategies as st
 from PIL import Image, ImageCms, features
 
+import my3yearold.data as data
 import my3yearold.pictures as pictures
-from my3yearold.pictures import check_size, course_resize, from_srgb, make_array, read_picture, tile, to_srgb
+from my3yearold.data import coco_captions, course_archive, image_folder, read_captions, report_match
+from my3yearold.pictures import CacheError, check_size, course_resize, discard_partial, from_srgb, make_array, read_picture, tile, to_srgb
 
 silent = pytest.mark.filterwarnings("error")
 
@@ -320,3 +327,310 @@ def test_pictures_that_are_none():
         refused(call, "a picture is", error=TypeError)
     for call in (lambda: read_picture(Image.new("RGB", (0, 4))), lambda: course_resize(Image.new("RGB", (4, 0)))): refused(call, "no pixels")
     refused(lambda: read_picture(io.StringIO("text")), "the picture")
+
+
+# --- captions that find their pictures
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path, monkeypatch):
+    monkeypatch.setenv("MY3YEAROLD_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+SAID = {"cat": ["a cat, half asleep"], "dog": ["a dog"]}
+TABLES = {
+    "plain": "cat,a cat, half asleep\ndog,a dog\n",
+    "with suffixes": "cat.jpg,a cat, half asleep\ndog.PNG,a dog\n",
+    "headings": "name,caption\ncat.jpg,\"a cat, half asleep\"\ndog.jpg,a dog\n",
+    "any heading of a name": "whatever,Caption\ncat.jpg,a cat, half asleep\ndog.jpg,a dog\n",
+    "any heading of a caption": "File Name,what I saw\ncat.jpg,a cat, half asleep\ndog.jpg,a dog\n",
+    "pandas": ",image,caption\n0,cat.jpg,\"a cat, half asleep\"\n1,dog.jpg,a dog\n",
+    "pandas, read and written again": "Unnamed: 0,image,caption\n0,cat.jpg,\"a cat, half asleep\"\n1,dog.jpg,a dog\n",
+    "pandas without headings": "0,cat.jpg,\"a cat, half asleep\"\n1,dog.jpg,a dog\n",
+    "pandas without headings or suffixes": "1,cat,\"a cat, half asleep\"\n2,dog,a dog\n",
+    "pandas, swapped": ",caption,image\n0,\"a cat, half asleep\",cat.jpg\n1,a dog,dog.jpg\n",
+    "swapped": "caption,name\na cat, half asleep,cat.jpg\na dog,dog.jpg\n",
+    "swapped without headings": "\"a cat, half asleep\",cat.jpg\na dog,dog.jpg\n",
+    "swapped without quotation marks": "a cat, half asleep,cat.jpg\na dog,dog.jpg\n",
+    "swapped, with numbers": "0,a cat, half asleep,cat.jpg\n1,a dog,dog.jpg\n",
+    "Windows": "name,caption\r\nC:\\My pictures\\cat.jpg,\"a cat, half asleep\"\r\nC:\\My pictures\\dog.jpg,a dog\r\n",
+    "Unix": "name,caption\n/home/me/a.b/cat.jpg,\"a cat, half asleep\"\n./dog.jpg,a dog\n",
+    "another suffix": "name,caption\ncat.gif,\"a cat, half asleep\"\ndog.tiff,a dog\n",
+    "other columns": "id,width,path,split,description\n7,64,cat.jpg,train,\"a cat, half asleep\"\n9,32,dog.jpg,valid,a dog\n",
+    "a class beside it": "file_name,label,text\ncat.jpg,animal,\"a cat, half asleep\"\ndog.jpg,animal,a dog\n",
+    "two names": "image_id,caption,file_name\n12,\"a cat, half asleep\",cat.jpg\n15,a dog,dog.jpg\n",
+    "empty lines and cells": "\nname,caption\n\ncat.jpg,\"a cat, half asleep\"\n,\ndog.jpg,a dog\n\n",
+}
+
+
+@pytest.mark.parametrize("names", [None, ["cat", "dog", "cow"]], ids=["unknown", "known"])
+@pytest.mark.parametrize("kind", TABLES)
+@silent
+def test_a_table_in_any_order(tmp_path, kind, names):
+    (tmp_path / "c.csv").write_text(TABLES[kind], newline="")
+    assert {k: v for k, v in read_captions(tmp_path / "c.csv", names).items() if v} == SAID
+
+
+@silent
+def test_pictures_that_are_known_decide(tmp_path):
+    path = tmp_path / "c.csv"
+    for content in ("caption,name,title\nred,cat,Mia\na dog,dog,Rex\n", "red,cat\na dog,dog\n", ",name,title,caption\n0,Mia,cat,red\n1,Rex,dog,a dog\n"):
+        path.write_text(content)
+        assert read_captions(path, ["cat", "dog", "cow"]) == {"cat": ["red"], "dog": ["a dog"]}
+    path.write_text("cat.v2,red\ndog.backup,a dog\nDatei.x,x\n")
+    assert read_captions(path, ["cat", "dog.backup"]) == {"cat": ["red"], "dog.backup": ["a dog"], "Datei.x": ["x"]}
+    path.write_text("image,caption\ncaption,text\n")                          # a picture that is called caption
+    assert read_captions(path, ["caption"]) == {"caption": ["text"]}
+
+
+@silent
+def test_letters_and_accents_in_two_ways(tmp_path):
+    apart, together = unicodedata.normalize("NFD", "café"), unicodedata.normalize("NFC", "café")
+    (tmp_path / "captions.csv").write_text(f"{together}.jpg,a cup\n", encoding="utf-8")
+    noise(0).save(tmp_path / f"{apart}.jpg")
+    assert read_captions(tmp_path / "captions.csv", [apart]) == {apart: ["a cup"]}
+    assert image_folder(tmp_path, 8).captions == [["a cup"]]
+
+
+@silent
+def test_several_captions_of_one_picture(tmp_path):
+    expected = {"cat": ["a cat", "a cat, half asleep"], "dog": ["a dog"]}
+    for name, content in {"rows.csv": "cat.jpg,a cat\ndog.jpg,a dog\ncat.jpg,a cat, half asleep\n",
+                          "columns.csv": "name,caption_1,caption_2\ncat.jpg,a cat,a cat, half asleep\ndog.jpg,a dog,\n",
+                          "c.json": '{"cat.jpg": ["a cat", "a cat, half asleep"], "x/dog.jpg": "a dog"}',
+                          "rows.jsonl": '{"file_name": "cat.jpg", "text": "a cat"}\n{"file_name": "cat.jpg", "text": "a cat, half asleep"}\n{"file_name": "dog.jpg", "text": "a dog"}',
+                          "lists.jsonl": '{"image": "cat.jpg", "captions": ["a cat", "a cat, half asleep"]}\n\n{"image": "dog.jpg", "captions": ["a dog"]}\n'}.items():
+        (tmp_path / name).write_text(content)
+        assert read_captions(tmp_path / name) == expected, name
+
+
+ORDERS = st.permutations(["name", "caption", "width", "note"])
+words = st.text("ab ,\"é日'", max_size=12).map(lambda s: f"x{s}x")
+
+
+@settings(max_examples=60)
+@forall(captions=st.dictionaries(st.text("abé_.-0", min_size=1, max_size=6).map(lambda s: f"p{s}q"), words, min_size=1, max_size=5), columns=ORDERS, kept=st.integers(0, 2),
+        header=st.sampled_from([("name", "caption"), ("file_name", "text"), ("image", "Description"), None]), index=st.booleans(), folder=st.sampled_from(["", "C:\\a b\\", "/x.y/"]), suffix=st.sampled_from(["", ".jpg", ".gif"]))
+def test_a_table_of_any_layout_gives_back_what_was_written(tmp_path_factory, captions, columns, kept, header, index, folder, suffix):
+    columns = [c for c in columns if c in ("name", "caption") or header and c in ("width", "note")[:kept]]
+    rows = [[{"name": folder + name + suffix, "caption": caption, "width": "64", "note": "no"}[c] for c in columns] for name, caption in captions.items()]
+    if header: rows.insert(0, [dict(name=header[0], caption=header[1]).get(c, c) for c in columns])
+    if index: rows = [["" if header and k == 0 else str(k - bool(header)), *row] for k, row in enumerate(rows)]
+    path = tmp_path_factory.mktemp("table") / "captions.csv"
+    with path.open("w", newline="", encoding="utf-8") as file: csv.writer(file).writerows(rows)
+    assert read_captions(path, list(captions)) == {name: [caption] for name, caption in captions.items()}
+
+
+@pytest.mark.parametrize("row", [1, 5, 19])
+def test_a_stray_quotation_mark_swallows_no_rows(tmp_path, row):
+    lines = ["name,caption", *(f"{i}.jpg,picture {i}" for i in range(1, 21))]
+    lines[row] = f'{row}.jpg,"picture {row}'
+    lines[20] = '20.jpg,"the last one"'
+    (tmp_path / "c.csv").write_text("\n".join(lines) + "\n")
+    refused(lambda: read_captions(tmp_path / "c.csv"), tmp_path / "c.csv", f"row {row + 1}:", "quotation mark")
+    lines[20] = "20.jpg," + "x" * 200_000                                      # nothing closes it, and the cell becomes longer than any cell may be
+    (tmp_path / "c.csv").write_text("\n".join(lines) + "\n")
+    refused(lambda: read_captions(tmp_path / "c.csv"), tmp_path / "c.csv", f"row {row + 1}", "quotation mark")
+
+
+@pytest.mark.parametrize("name, content, parts", [
+    ("c.csv", "file_name,width,height\na.jpg,64,64\n", ["no column of captions", "'width'"]), ("c.csv", "name,caption\na.jpg\n", ["row 2", "a.jpg"]),
+    ("c.jsonl", '{"file_name": "a.jpg", "text": 3}\n', ["'a.jpg'", "list of strings"]), ("c.jsonl", '{"file_name": "a.jpg", "text": {"en": "a"}}\n', ["'a.jpg'", "list of strings"]),
+    ("c.jsonl", '{"file_name": ["a.jpg"], "text": "a"}\n', ["row 1", "'file_name'", "no name"]), ("c.jsonl", '{"file_name": "a.jpg", "text": "a"}\n{"text": "b"}\n', ["row 2", "no name"]),
+    ("c.jsonl", '{"file_name": "a.jpg", "text": "a"}\n[1]\n', ["row 2", "object"]), ("c.jsonl", '{"file_name": "a.jpg", "text": "a"}\n{"text', ["row 2", "JSON"]),
+    ("c.json", '{"images": [{"id": 1}], "annotations": []}', ["file_name", "captions_*.json"]), ("c.json", '{"images": [], "annotations": [{"image_id": 5, "caption": "a"}]}', ["COCO", "5"]),
+    ("c.json", '{"images": [{"id": 1, "file_name": "a"}], "annotations": [{"image_id": 1, "caption": 7}]}', ["str", "captions_*.json"]),
+    ("c.json", '{"a": "\\ud800"}', ["JSON"]), ("c.json", '{"a": ' + "[" * 100_000, ["deep"]), ("c.json", '{"a\\u001b[31m": 3}', ["'a\\x1b[31m'"])])
+def test_what_is_wrong_with_a_table_is_said(tmp_path, name, content, parts):
+    (tmp_path / name).write_text(content)
+    refused(lambda: read_captions(tmp_path / name), tmp_path / name, *parts)
+
+
+@pytest.mark.parametrize("name, line", [("c.csv", "a,b\n"), ("c.csv", "\n"), ("c.csv", "a,b\r\n"), ("c.jsonl", '{"name": "a", "text": "b"}\n'), ("c.jsonl", "\n"), ("p.txt", "b\n")])
+def test_a_table_of_too_many_rows(tmp_path, monkeypatch, name, line):
+    monkeypatch.setattr(data, "MOST_ROWS", 10)
+    noise(0).save(tmp_path / "p.png")
+    read = lambda: read_captions(tmp_path / name if name != "p.txt" else tmp_path)
+    (tmp_path / name).write_text(line * 21, newline="")
+    refused(read, tmp_path / name, "more than 10 rows")
+    (tmp_path / name).write_text(line * 10, newline="")
+    read()
+
+
+# --- a folder of Hugging Face's, and which file counts
+
+@silent
+def test_a_folder_of_hugging_face(tmp_path):
+    for name in ("a.png", "b.png"): noise(0).save(tmp_path / name)
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a one"}\n{"file_name": "b.png", "text": "a two", "other": {"x": [1, 2]}}\n')
+    assert image_folder(tmp_path, 8).captions == [["a one"], ["a two"]]
+    assert read_captions(tmp_path / "metadata.jsonl") == {"a": ["a one"], "b": ["a two"]}
+    (tmp_path / "metadata.csv").write_text("file_name,text\na.png,overruled\n")
+    assert image_folder(tmp_path, 8).captions == [["a one"], ["a two"]]
+    (tmp_path / "metadata.jsonl").unlink()
+    (tmp_path / "b.txt").write_text("from a text")
+    assert image_folder(tmp_path, 8).captions == [["overruled"], ["from a text"]]
+    (tmp_path / "captions.csv").write_text("a,mine\n")
+    assert image_folder(tmp_path, 8).captions == [["mine"], ["from a text"]]
+
+
+def test_metadata_without_captions_is_told_and_does_not_matter(tmp_path):
+    noise(0).save(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "width": 64, "split": "train"}\n')
+    with pytest.warns(UserWarning, match="metadata.jsonl has no column of captions") as told: assert image_folder(tmp_path, 8).captions == [[]]
+    assert len(told) == 1
+    (tmp_path / "captions.csv").write_text("file_name,width,height\na.png,64,64\n")
+    with pytest.warns(UserWarning): refused(lambda: image_folder(tmp_path, 8), "captions.csv has no column of captions")
+
+
+# --- what does not match is said
+
+def test_the_report():
+    captions = {"a": ["x"], "b": [], "c": ["y"], "d": ["z"]}
+    with pytest.warns(UserWarning) as told: sentence = report_match(captions, ["a", "b", "e"], "some.csv")
+    assert [str(w.message) for w in told] == [sentence] and "\n" not in sentence
+    for part in ("no caption for 2 of the 3 pictures (b, for one)", "no picture for 2 of the 3 names with captions (c, for one)", "some.csv"): assert part in sentence
+    with pytest.warns(UserWarning, match=r"^there is no caption for 1 of the 2 pictures \(e, for one\) in some.csv; compare the names$"): report_match({"a": ["x"]}, ["a", "e"], "some.csv")
+    with pytest.warns(UserWarning, match=r"^there is no picture for 1 of the 2 names with captions \(b\\x1b, for one\) in"): report_match({"a": ["x"], "b\x1b": ["y"]}, ["a"], "some.csv")
+
+
+@silent
+def test_nothing_is_said_where_all_match_or_nobody_spoke():
+    for captions, names in (({"a": ["x"], "b": ["y", "z"]}, ["b", "a"]), ({}, ["a"]), ({"a": [], "q": []}, ["a", "b"]), ({}, [])): assert report_match(captions, names, "some.csv") == ""
+
+
+@pytest.mark.parametrize("table, captions, told", [
+    ("name,caption\nx.png,a one\n", [[], []], ["no caption for 2 of the 2 pictures (a,", "no picture for 1 of the 1 names with captions (x,"]),
+    ("name,caption\na.png,a one\n", [["a one"], []], ["no caption for 1 of the 2 pictures (b,"]),
+    ("name,caption\na.gif,a one\nb.png,a two\nc.png,a three\n", [["a one"], ["a two"]], ["no picture for 1 of the 3 names with captions (c,"])])
+def test_a_folder_says_what_does_not_match(tmp_path, table, captions, told):
+    for name in ("a.png", "b.png"): noise(0).save(tmp_path / name)
+    (tmp_path / "captions.csv").write_text(table)
+    with pytest.warns(UserWarning) as warned: assert image_folder(tmp_path, 8).captions == captions
+    assert len(warned) == 1 and all(part in str(warned[0].message) for part in [*told, str(tmp_path)])
+
+
+def test_coco_says_what_does_not_match(tmp_path):
+    for name in ("a.jpg", "b.jpg"): noise(0).save(tmp_path / name)
+    file = tmp_path / "captions_val.json"
+    file.write_text(json.dumps(dict(images=[dict(id=1, file_name="a.jpg"), dict(id=2, file_name="c.jpg")], annotations=[dict(image_id=i, caption="x") for i in (1, 2)])))
+    with pytest.warns(UserWarning, match=r"no caption for 1 of the 2 pictures \(b, .* no picture for 1 of the 2 names with captions \(c, .*captions_val"): coco_captions(tmp_path, file, 8)
+
+
+def course(path, pictures, captions):
+    "An archive of the course's form; captions: dict of str -> list of str."
+    def text(t): return b"U" + bytes([len(t)]) + t.encode()
+    content = b"}(" + b"".join(text(name) + b"](" + b"".join(map(text, several)) + b"e" for name, several in captions.items()) + b"u."
+    jpeg = io.BytesIO()
+    noise(0).save(jpeg, "JPEG")
+    with tarfile.open(path, "w:bz2") as tar:
+        for name, member in [(f"x/{p}.jpg", jpeg.getvalue()) for p in pictures] + [(f"x/{data.CAPTIONS_PICKLE}", content)]:
+            info = tarfile.TarInfo(name)
+            info.size = len(member)
+            tar.addfile(info, io.BytesIO(member))
+    return path
+
+
+@silent
+def test_an_archive_of_both_splits_matches(tmp_path):
+    path = course(tmp_path / "c.tar.bz2", ["train/a", "train/b", "val/c"], {"a": ["x"], "b": ["y"], "c": ["z"]})
+    assert course_archive(path).captions == [["x"], ["y"]] and course_archive(path, "valid").captions == [["z"]]
+    with tarfile.open(path) as tar: tar.extractall(tmp_path / "out", **(dict(filter="data") if hasattr(tarfile, "data_filter") else {}))
+    assert course_archive(tmp_path / "out").captions == [["x"], ["y"]] and course_archive(tmp_path / "out", "valid").captions == [["z"]]
+
+
+def test_an_archive_says_what_does_not_match_at_every_start(tmp_path):
+    path = course(tmp_path / "c.tar.bz2", ["train/a", "train/b", "val/c"], {"a": ["x"], "c": ["z"], "d": ["?"]})
+    for _ in range(2):
+        with pytest.warns(UserWarning, match=r"no caption for 1 of the 2 pictures \(b, .* no picture for 1 of the 2 names with captions \(d, .*c\.tar\.bz2") as told: course_archive(path)
+        assert len(told) == 1
+
+
+# --- the cache knows its source
+
+def test_a_source_that_looks_the_same_is_not(tmp_path):
+    "Another content of the same size, with the time of change put back."
+    def put(path, content):
+        path.write_bytes(content)
+        os.utime(path, ns=(1, 1))
+    one, two = (course(tmp_path / f"{i}.tar.bz2", ["train/a"], {"a": [caption]}) for i, caption in enumerate(("x", "y")))
+    contents = [p.read_bytes() + bytes(max(one.stat().st_size, two.stat().st_size) - p.stat().st_size) for p in (one, two)]
+    path = tmp_path / "c.tar.bz2"
+    for content, caption in zip(contents, "xy"):
+        put(path, content)
+        assert course_archive(path).captions == [[caption]]
+    folder = tmp_path / "f" / "train"
+    folder.mkdir(parents=True)
+    for colour in (10, 200):
+        file = io.BytesIO()
+        Image.new("RGB", (64, 64), (colour,) * 3).save(file, "BMP")
+        put(folder / "a.bmp", file.getvalue())
+        assert course_archive(tmp_path / "f").images[0, 0, 0, 0] == colour
+
+
+def test_the_content_of_an_archive_counts_where_no_time_does(tmp_path, monkeypatch):
+    "A synchronised disk may set every time; then the beginning, the middle and the end are looked at."
+    class Same(type(tmp_path)):
+        def stat(self, **options): return os.stat_result((0o100644, 1, 1, 1, 0, 0, 1_000_000, 0, 0, 0))
+    path = tmp_path / "a.tar.bz2"
+    seen = set()
+    for changed in (None, 0, 40_000, 500_000, 999_999):
+        content = bytearray(1_000_000)
+        if changed is not None: content[changed] = 1
+        path.write_bytes(content)
+        seen.add(data._cache_path(Same(path), [Same(path)], "train-64"))
+    assert len(seen) == 5
+
+
+@silent
+def test_the_cached_captions_are_read_by_their_type(tmp_path, cache):
+    path = course(tmp_path / "c.tar.bz2", ["train/a"], {"a": ["x"]})
+    course_archive(path)
+    kept = next(cache.glob("*.json"))
+    assert json.loads(kept.read_bytes()) == dict(names=["a"], captions=[["x"]], warning="")
+    for wrong in (dict(names=["a"], captions=["x"]), dict(names=["a"], captions=[[3]]), dict(names=[["a"]], captions=[["x"]]), dict(names="a", captions="x"), [], 3):
+        kept.write_text(json.dumps(wrong))
+        assert course_archive(path).captions == [["x"]] and json.loads(kept.read_bytes())["captions"] == [["x"]]
+
+
+@silent
+def test_names_that_are_no_text(tmp_path, cache):
+    "A name in an archive may be any bytes, and a terminal is not to be steered by them."
+    jpeg, info = io.BytesIO(), tarfile.TarInfo("x/train/a\udcff\x1b[31m.jpg")
+    noise(0).save(jpeg, "JPEG")
+    info.size = len(jpeg.getvalue())
+    with tarfile.open(tmp_path / "c.tar.bz2", "w:bz2", format=tarfile.GNU_FORMAT) as tar: tar.addfile(info, io.BytesIO(jpeg.getvalue()))
+    for _ in range(2): assert course_archive(tmp_path / "c.tar.bz2").names == ["a\\udcff\\x1b[31m"]
+    assert list(cache.glob("*.json"))
+
+
+# --- one builder at a time
+
+def seeded(seed): return np.full((3, 8, 8), seed, np.uint8)
+
+
+def test_a_second_builder_waits(tmp_path):
+    path, found = tmp_path / "a.npy", []
+    builder = threading.Thread(target=lambda: found.append(make_array([1, 2], seeded, (3, 8, 8), path)))
+    with FileLock(f"{path}.lock"):
+        builder.start()
+        builder.join(0.3)
+        assert builder.is_alive() and not path.exists()
+    builder.join(20)
+    assert np.array_equal(found[0], [seeded(1), seeded(2)]) and [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+
+
+def test_what_another_builder_has_begun_is_not_discarded(tmp_path):
+    path = tmp_path / "a.npy"
+    for suffix in ("partial", "done"): (tmp_path / f"a.npy.{suffix}").write_bytes(b"x")
+    with FileLock(f"{path}.lock"): discard_partial(path)
+    assert {p.name for p in tmp_path.iterdir()} >= {"a.npy.partial", "a.npy.done"}
+    discard_partial(path)
+    assert list(tmp_path.iterdir()) == []
+    discard_partial(tmp_path / "gone" / "a.npy")
+
+
+def test_a_disk_without_locks_is_told_as_a_disk(tmp_path, monkeypatch):
+    def acquire(self, *a, **k): raise NotImplementedError("no flock here")
+    monkeypatch.setattr(FileLock, "acquire", acquire)
+    with pytest.raises(CacheError, match="locks"): make_array([1], seeded, (3, 8, 8), tmp_path / "a.npy")
