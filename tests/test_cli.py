@@ -68,7 +68,7 @@ def settings(out, name): return json.loads((out / name / "settings.json").read_t
 def test_a_folder_of_pictures(run, pictures, tmp_path):
     status, said, printed = run(pictures)
     out = tmp_path / "filled"
-    assert (status, said) == (0, [])
+    assert status == 0 and len(said) == 1 and "no caption for 1 of the 2 pictures (dog & bone, for one)" in said[0]
     assert "2 of 2 pictures filled" in printed and "index.html" in printed
     for name, caption in [("cat", "a red cat"), ("dog & bone", "")]:
         assert {p.name for p in (out / name).iterdir()} == {"original.png", "hole.png", "filled-1.png", "filled-2.png", "chain.gif", "settings.json", MARK}
@@ -121,7 +121,8 @@ def test_where_captions_come_from(run, pictures, tmp_path):
     out = tmp_path / "filled"
     listed = tmp_path / "captions.json"
     listed.write_text(json.dumps({"cat.png": ["a cat", "a red"], "other": "a"}))
-    run(pictures, "--captions", listed)
+    status, said, _ = run(pictures, "--captions", listed)
+    assert status == 0 and len(said) == 1 and "no picture for 1 of the 2 names with captions (other, for one)" in said[0]
     assert (settings(out, "cat")["caption"], settings(out, "dog & bone")["caption"]) == ("a cat", "")
     run(pictures, "--captions", listed, "--caption", "red")
     assert (settings(out, "cat")["caption"], settings(out, "dog & bone")["caption"]) == ("red", "red")
@@ -198,7 +199,7 @@ def test_weights_that_cannot_be_used(run, weights, pictures, tmp_path, damage):
         for file in weights.iterdir() if damage != "empty folder" else (): (broken / file.name).write_bytes(file.read_bytes())
         if damage == "cut weights": (broken / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes()[:1000])
         if damage == "no vocabulary": (broken / "vocabulary.json").unlink()
-    status, said, _ = run(pictures, weights=broken)
+    status, said, _ = run(pictures / "cat.png", weights=broken)
     assert status == 2 and len(said) == 1
     assert not (tmp_path / "filled").exists()
 
@@ -206,7 +207,7 @@ def test_weights_that_cannot_be_used(run, weights, pictures, tmp_path, damage):
 def test_one_bad_picture_among_good_ones(run, pictures, tmp_path):
     (pictures / "broken.jpg").write_text("I am not a picture")
     status, said, printed = run(pictures)
-    assert status == 2 and len(said) == 1 and "broken" in said[0] and "2 of 3 pictures filled" in printed
+    assert status == 2 and len(said) == 2 and "no caption for 2 of the 3" in said[0] and "broken" in said[1] and "2 of 3 pictures filled" in printed
     assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {"cat", "dog & bone", "index.html"}
 
 
@@ -239,7 +240,7 @@ def test_strangers_folders_are_not_replaced(run, pictures, tmp_path):
 def test_interrupt_between_steps(run, pictures, tmp_path, monkeypatch):
     def fail(*arguments): raise KeyboardInterrupt
     monkeypatch.setattr(cli, "fill_one", fail)
-    assert run(pictures)[:2] == (130, ["my3yearold: stopped"])
+    assert run(pictures / "cat.png")[:2] == (130, ["my3yearold: stopped"])
     assert not (tmp_path / "filled").exists()
 
 
