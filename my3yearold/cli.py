@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PAGE', 'COMMANDS', 'Job', 'distinct', 'jobs_from', 'default_jobs', 'say', 'sentence', 'warnings_as_lines',
            'whole_folder', 'write_result', 'covered', 'section', 'write_index', 'inpaint', 'fill_one', 'add_train',
-           'train', 'add_data', 'data', 'Parser', 'add_inpaint', 'add_evaluate', 'evaluate', 'main']
+           'plain_type', 'train', 'add_data', 'data', 'Parser', 'add_inpaint', 'add_evaluate', 'evaluate', 'main']
 
 # %% ../nbs/16_cli.ipynb #40e45496
 import argparse, dataclasses, html, inspect, json, os, re, shutil, sys, typing, warnings
@@ -210,25 +210,31 @@ def add_train(parser):
     sources = "".join(inspect.getsource(part) for part in TrainConfig.__mro__[:-1])               # TrainConfig and what it inherits from, but object
     comments = dict(re.findall(r"^    (\w+):.*?# (.*)$", sources, re.M))
     parser.add_argument("--resume", metavar="RUN", help="go on with the run in this folder, under the configuration written there; flags given beside it replace parts of it")
+    yes = dict(action="store_true", default=argparse.SUPPRESS)
+    parser.add_argument("--start-over", **yes, help="remove the run that is in the folder, and begin anew")
+    parser.add_argument("--accept-data", **yes, help="go on with data that have changed since the run began")
     for field in dataclasses.fields(TrainConfig):
-        several = typing.get_origin(field.type) is tuple or field.name == "data"
-        how = dict(action=argparse.BooleanOptionalAction) if field.type is bool else dict(
-            nargs="+" if several else None, type=typing.get_args(field.type)[0] if typing.get_args(field.type) else field.type)
+        kind, several = plain_type(field.type)
+        how = dict(nargs="+" if several else None, type=kind)
+        if kind is bool: how = dict(action=argparse.BooleanOptionalAction)
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **how,
                             help=f"{comments.get(field.name, '').replace('%', '%%')} [{field.default}]")
+
+def plain_type(kind): # the type of a field -> what reads one value of its flag, whether there are several
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Annotated: return plain_type(inner[0])
+    if typing.get_origin(kind) is tuple: return plain_type(inner[0])[0], True
+    return str if typing.get_origin(kind) is typing.Literal else kind, False
 
 def train(args): # -> exit status
     "`my3yearold train`"
     from torch import distributed
-    from my3yearold.training import TrainConfig, train
+    from my3yearold.training import TrainConfig, read_config, train
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig) if hasattr(args, field.name)}
-    if "data" in values: values["data"] = ",".join(values["data"])
-    if args.resume:
-        path = Path(args.resume) / "config.json"
-        if not path.is_file(): raise FileNotFoundError(f"{args.resume} is no run folder to go on with: it has no config.json")
-        values = json.loads(path.read_text()) | values | dict(run=args.resume)
-    values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    folder = train(TrainConfig(**values), resume=bool(args.resume))
+    if args.resume: config = dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume))
+    else: config = TrainConfig(**values)
+    decisions = {name: True for name in ("start_over", "accept_data") if hasattr(args, name)}
+    with warnings_as_lines(): folder = train(config, resume=bool(args.resume), **decisions)
     if distributed.is_initialized(): distributed.destroy_process_group()     # threads of a group that outlives main can abort a process whose run is done
     print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {folder}")
     return 0

@@ -127,7 +127,7 @@ def test_a_loss_that_is_no_number_is_traced(tmp_path, monkeypatch):
 def test_checkpoints_are_kept_and_cleared(tmp_path):
     train(replace(TINY, run=str(tmp_path), keep=2))
     assert [p.name for p in sorted(tmp_path.glob("checkpoint-*"))] == ["checkpoint-00000010.safetensors", "checkpoint-00000012.safetensors"]
-    train(replace(TINY, run=str(tmp_path), max_steps=2))
+    train(replace(TINY, run=str(tmp_path), max_steps=2), start_over=True)
     assert [p.name for p in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000002.safetensors"]     # a new run does not mix with an old one
 
 
