@@ -41,7 +41,7 @@ def _whole(low, high=None): # a type
     words = f"a whole number from {low} to {high}" if high else f"a whole number, {low} or more"
     return Annotated[int, Meta(ge=low, le=high, description=words)]
 
-def _some(kind): return Annotated[tuple[kind, ...], Meta(min_length=1, max_length=1000)]
+def _some(kind, most=1000): return Annotated[tuple[kind, ...], Meta(min_length=1, max_length=most)]
 
 Count, Width = _whole(1), _whole(8, 8192)
 Share = Annotated[float, Meta(ge=0, le=1, description="a share from 0 to 1")]
@@ -77,8 +77,8 @@ class DataConfig:
 class NetworkConfig(DataConfig):
     "And what the network is (pages 04 to 07)."
     trunk: Literal[TRUNKS] = "multiscale"   # straight, residual, dilated or multiscale
-    widths: _some(Width) = (32, 64, 96, 160)        # multiscale: channels at each resolution
-    blocks: _some(_whole(0, 64)) = (1, 1, 2, 2)     # multiscale: residual blocks at each resolution and direction
+    widths: _some(Width, 12) = (32, 64, 96, 160)    # multiscale: channels at each resolution
+    blocks: _some(_whole(0, 64), 12) = (1, 1, 2, 2) # multiscale: residual blocks at each resolution and direction
     channels: Width = 64            # the other trunks: filters of each layer
     layers: _whole(1, 256) = 8      # the other trunks: layers at full resolution
     filter_width: _whole(1, 31) = 3 # the other trunks: side of a filter, odd
@@ -145,7 +145,7 @@ def allowed(kind): # the type of a field -> what it may hold, in words
     origin, inner = get_origin(kind), get_args(kind)
     if origin is Literal: return f"{', '.join(inner[:-1])} or {inner[-1]}"
     if origin is tuple: return f"one or several, each {allowed(inner[0])}"
-    if origin is Annotated: return inner[1].description or allowed(inner[0])
+    if origin is Annotated: return inner[1].description or f"{allowed(inner[0])}, at most {inner[1].max_length}"
     return {bool: "True or False", str: "text"}[kind]
 
 def check_fields(config):
