@@ -313,6 +313,19 @@ def test_a_resumed_run_keeps_its_words(tmp_path, pictures, old):
     with pytest.raises(ValueError, match="captions"): train(replace(config, max_steps=16), resume=True)
 
 
+def test_the_words_are_kept_before_there_is_a_model(tmp_path, pictures, monkeypatch):
+    "Interrupted before the first validation."
+    config = replace(TINY, data=str(pictures), run=str(tmp_path / "run"))
+    monkeypatch.setattr(training, "train_step", lambda *how, honest=training.train_step: signal.raise_signal(signal.SIGTERM) or honest(*how))
+    with pytest.raises(KeyboardInterrupt, match="saved at step 1"): train(config)
+    monkeypatch.undo()
+    words = json.loads((tmp_path / "run" / "vocabulary.json").read_text())["words"]
+    describe(pictures, "blue", "red")
+    assert not (tmp_path / "run" / "model").exists() and words.index("red") < words.index("blue")
+    train(replace(config, max_steps=2), resume=True, accept_data=True)
+    assert load_model(tmp_path / "run" / "model")[1].words[2:] == words
+
+
 def test_an_old_run_without_any_vocabulary_says_so(tmp_path, pictures):
     config = replace(TINY, data=str(pictures), run=str(tmp_path / "run"), max_steps=4)
     train(config)
@@ -617,7 +630,7 @@ class Watching:
 def test_what_validation_asks(kind):
     examples = Examples(load_data("scenes", "valid", 16, 64), Vocabulary.build([["a"]], 1), torch.device("cpu"))
     model = Watching()
-    config = replace(TINY, num_valid=40, scored=3 * 128)           # 2 scored: every variable of a channel
+    config = replace(TINY, num_valid=40, scored=6)                 # four of each channel: there nearly always are as many
     assert abs(training.validate(model, examples, config, kind) - 8) < 1e-5
     given, where = torch.cat([g for g, _, _ in model.asked]), torch.cat([w for _, _, w in model.asked])
     hole, share = ~centre(40, 16), given.float()
@@ -630,8 +643,8 @@ def test_what_validation_asks(kind):
     else:
         outside = (share * ~hole).sum((1, 2, 3)) / (~hole[0]).sum()
         assert 0.4 < inside.mean() < 0.6 and 0.4 < outside.mean() < 0.6 and outside.min() < 0.1
-    scored = ~given if kind != "given" else given
-    assert (asked & scored).flatten(1).any(1).all()
+    meant = given if kind == "given" else ~given
+    assert (asked & meant).sum() > 0.95 * asked.sum()
 
 
 def test_validation_without_captions_reads_none():
