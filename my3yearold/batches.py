@@ -52,6 +52,7 @@ def _load_one(source, split, size, num_scenes):
     if path.is_file() or any(path.glob("train*")) or any(path.glob("*/train*")): return course_archive(path, split, size=size)
     return hold_out(image_folder(path, size), split)
 
+# %% ../nbs/23_batches.ipynb #df20a6e0
 def _official_coco(path, split, size):
     "COCO as it is downloaded: annotations/captions_train2017.json beside train2017 or train2017.zip; its validation split is called val."
     found = sorted(path.glob(f"annotations/captions_{'val' if split == 'valid' else split}*.json"))
