@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named', 'captions_of', 'jobs_from', 'default_jobs', 'say',
            'cause', 'report', 'warnings_as_lines', 'Result', 'write_result', 'covered', 'section', 'results_in',
-           'write_index', 'inpaint', 'fill_one', 'add_train', 'train', 'shell_path', 'add_data', 'data', 'Parser',
-           'named_thing', 'seed', 'add_inpaint', 'add_evaluate', 'evaluate', 'spin_less', 'parse', 'main']
+           'write_index', 'inpaint', 'fill_one', 'add_train', 'plain_type', 'train', 'shell_path', 'add_data', 'data',
+           'Parser', 'named_thing', 'seed', 'add_inpaint', 'add_evaluate', 'evaluate', 'spin_less', 'parse', 'main']
 
 # %% ../nbs/16_cli.ipynb #40e45496
 import argparse, dataclasses, hashlib, html, inspect, os, re, shlex, sys, tempfile, traceback, typing, warnings
@@ -275,11 +275,17 @@ def add_train(parser):
     parser.add_argument("--start-over", action="store_true", help="begin anew in a folder that holds a run: its checkpoints, log and weights are removed")
     parser.add_argument("--accept-data", action="store_true", help="go on although the data are not those that the run began with")
     for field in dataclasses.fields(TrainConfig):
-        several = typing.get_origin(field.type) is tuple or field.name == "data"
-        how = dict(action=argparse.BooleanOptionalAction) if field.type is bool else dict(
-            nargs="+" if several else None, type=typing.get_args(field.type)[0] if typing.get_args(field.type) else field.type)
+        kind, several = plain_type(field.type)
+        how = dict(nargs="+" if several else None, type=named_thing if kind is str else kind)
+        if kind is bool: how = dict(action=argparse.BooleanOptionalAction)
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **how,
                             help=f"{comments.get(field.name, '').replace('%', '%%')} [{field.default}]")
+
+def plain_type(kind): # the type of a field -> what reads one value of its flag, whether there are several
+    inner = typing.get_args(kind)
+    if typing.get_origin(kind) is typing.Annotated: return plain_type(inner[0])
+    if typing.get_origin(kind) is tuple: return plain_type(inner[0])[0], True
+    return str if typing.get_origin(kind) is typing.Literal else kind, False
 
 def train(args): # -> exit status
     "`my3yearold train`"

@@ -64,7 +64,9 @@ def bits_per_dim(
     if evaluations is None:
         mean = bits(-log_likelihood(predict, images, given, generator=generator) / size)
         return mean, torch.zeros_like(mean)
-    if evaluations < 2: raise ValueError(f"evaluations={evaluations}: at least 2 are needed to tell how far off the estimate may be, or None for all")
+    if not isinstance(evaluations, int) or evaluations < 2:
+        raise ValueError(f"evaluations={evaluations!r}: at least 2 are needed to tell how far off the estimate may be, "
+                         "or None for all")
     each = torch.stack([bits(c.flatten(1).sum(1) / size) for c in contributions(predict, images, given, evaluations, generator)])
     return each.mean(0), each.std(0) / math.sqrt(evaluations)
 
@@ -90,12 +92,14 @@ def caption_gain(
 
 # %% ../nbs/13_likelihood.ipynb #162d6413
 def word_gains(model, vocabulary, image, given, caption, evaluations=8, seed=0): # image, given (3, H, W) -> list of (word, bits)
-    "Bits that each word of a caption saves over the whole hole, all other words being there."
-    words = tokens(caption)
+    "Bits that each word of a caption saves over the whole hole, all other words being there; on the model's device."
+    if not isinstance(caption, str): raise TypeError(f"the caption is {caption!r}: give one caption, as a string")
+    words, device = tokens(caption), next(model.parameters()).device
     without = [" ".join(words[:i] + words[i + 1:]) for i in range(len(words))]
-    n = len(words)
-    image, given = (x.expand(n, -1, -1, -1) for x in (image, given))
-    gain, _, _ = caption_gain(model.bind(*vocabulary.encode([caption] * n)), model.bind(*vocabulary.encode(without)), image, given, evaluations, seed)
+    if not words: return []
+    image, given = (x.to(device).expand(len(words), -1, -1, -1) for x in (image, given))
+    def reading(captions): return model.bind(*(x.to(device) for x in vocabulary.encode(captions)))
+    gain, _, _ = caption_gain(reading([caption] * len(words)), reading(without), image, given, evaluations, seed)
     return list(zip(words, gain.tolist()))
 
 # %% ../nbs/13_likelihood.ipynb #fceab1e9
@@ -106,13 +110,18 @@ def evaluate(
     evaluations=8, seed=0,   # of each figure of each picture; picture i is asked the questions of seed + i
     progress=iter,           # wraps the list of batches: a progress bar
 ): # -> {name: (mean, standard error, pictures)}
-    "Bits/dim of whole pictures and of their centres, in random order; and bits that captions save over the whole centre, where there are captions."
+    """Bits/dim of whole pictures and of their centres, in random order; and bits that captions save over the whole
+    centre, where there are captions. On the model's device."""
+    if len(images) != len(captions): raise ValueError(f"{len(images)} pictures and captions for {len(captions)} were given")
+    device = next(model.parameters()).device
     found = {name: [] for name in ("whole", "centre", "centre_without_captions", "caption_gain")}
     for index in progress(torch.arange(len(images)).split(16)):
         x, words = torch.as_tensor(images[index[0]:index[-1] + 1]), [(captions[i] or [""])[0] for i in index.tolist()]
         middle = centre(len(x), x.shape[-1])
         def ask(words, given):
-            return bits_per_dim(model.bind(*vocabulary.encode(words)), x, given, evaluations, [torch.Generator().manual_seed(seed + i) for i in index.tolist()])[0]
+            predict = model.bind(*(ids.to(device) for ids in vocabulary.encode(words)))
+            generators = [torch.Generator().manual_seed(seed + i) for i in index.tolist()]
+            return bits_per_dim(predict, x.to(device), given.to(device), evaluations, generators)[0].cpu()
         with_words, without = ask(words, middle), ask([""] * len(x), middle)
         captioned = torch.tensor([bool(w) for w in words])
         found["whole"].append(ask(words, torch.zeros_like(middle))); found["centre"].append(with_words)

@@ -5,8 +5,11 @@ import pytest
 import torch
 from hypothesis import given as forall, settings, strategies as st
 
+from my3yearold import likelihood
 from my3yearold.ancestral import ancestral
+from my3yearold.captions import Vocabulary
 from my3yearold.likelihood import bits_per_dim, caption_gain, contributions, ensemble, log_likelihood, pit
+from my3yearold.model import OrderlessNADE
 from my3yearold.sampling import chi_square, draw, two_pixels
 
 LAW = two_pixels()
@@ -102,3 +105,62 @@ def test_pit_is_uniform_for_the_right_law_only(seed, levels):
 
 def test_refusal():
     with pytest.raises(ValueError, match="at least 2"): bits_per_dim(LAW, LAW.images[:1], torch.zeros(1, 3, 1, 2, dtype=torch.bool), 1)
+
+
+def tiny_model():
+    vocabulary = Vocabulary.build([["a red cat", "a blue dog"]], min_count=1)
+    return OrderlessNADE(len(vocabulary), 16, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary
+
+
+class Elsewhere:
+    "A network on another device than the pictures; `asked` holds the devices of all it is given."
+    def __init__(self, device): self.device, self.asked = torch.device(device), set()
+    def parameters(self): yield torch.zeros(1, device=self.device)
+    def bind(self, ids, lengths):
+        self.asked |= {ids.device, lengths.device}
+        return self
+
+
+@pytest.mark.parametrize("ask", ["evaluate", "word_gains"])
+def test_everything_is_asked_on_the_models_device(monkeypatch, ask):
+    model, images = Elsewhere("meta"), torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
+    def figures(predict, *rest):
+        model.asked |= {x.device for x in rest if isinstance(x, torch.Tensor)}
+        return torch.zeros(len(rest[0])), None
+    monkeypatch.setattr(likelihood, "bits_per_dim", figures)
+    monkeypatch.setattr(likelihood, "caption_gain", lambda predict, silent, *rest: (*figures(predict, *rest), None))
+    vocabulary = tiny_model()[1]
+    if ask == "evaluate":
+        found = likelihood.evaluate(model, vocabulary, images, [["a red cat"], ["a dog"]], 2)
+        assert set(found) == {"whole", "centre", "centre_without_captions", "caption_gain"}
+    else: assert [word for word, _ in likelihood.word_gains(model, vocabulary, images[0], images[0] > 0, "a cat", 2)] == ["a", "cat"]
+    assert model.asked == {torch.device("meta")}
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU at hand")
+def test_a_gpu_gives_the_figures_of_the_cpu():
+    model, vocabulary = tiny_model()
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8, generator=seeded(0))
+    given = torch.rand(images.shape, generator=seeded(1)) < 0.5
+    def figures(): return likelihood.evaluate(model, vocabulary, images, [["a cat"], ["a dog"], []], 2)
+    def gains(): return [g for _, g in likelihood.word_gains(model, vocabulary, images[0], given[0], "a red cat", 2)]
+    here = figures(), gains()
+    model.cuda()
+    there = figures(), gains()
+    for name, (mean, error, n) in here[0].items(): assert there[0][name] == pytest.approx((mean, error, n), rel=1e-3, abs=1e-2)
+    assert there[1] == pytest.approx(here[1], rel=1e-2, abs=1e-1)
+
+
+@pytest.mark.parametrize("ask, words", [
+    (lambda m, v, x: bits_per_dim(LAW, LAW.images[:1], torch.zeros(1, 3, 1, 2, dtype=torch.bool), "8"), "evaluations='8'"),
+    (lambda m, v, x: likelihood.word_gains(m, v, x[0], x[0] > 0, ["a cat"]), r"the caption is \['a cat'\]"),
+    (lambda m, v, x: likelihood.evaluate(m, v, x, [["a cat"]]), "2 pictures and captions for 1"),
+])
+def test_wrong_types_are_told_in_a_sentence(ask, words):
+    with pytest.raises((ValueError, TypeError), match=words): ask(*tiny_model(), torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
+
+
+def test_a_caption_without_words_gains_nothing():
+    model, vocabulary = tiny_model()
+    x = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    assert likelihood.word_gains(model, vocabulary, x, x > 0, " ", 2) == []

@@ -1,0 +1,127 @@
+"""Sources by any name, what tells data apart, and streams of random numbers that nothing shares."""
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given as forall, settings, strategies as st
+from PIL import Image
+
+from my3yearold.batches import Examples, identity, load_data, questions, seeded, sources
+from my3yearold.captions import Vocabulary
+from my3yearold.data import CaptionedImages
+from my3yearold.training import TrainConfig
+
+CPU = torch.device("cpu")
+
+
+def folder_of_pictures(folder, n=20):
+    folder.mkdir(parents=True)
+    for i in range(n): Image.new("RGB", (8, 8), (i, 0, 0)).save(folder / f"{i:02}.png")
+    (folder / "captions.json").write_text(json.dumps({f"{i:02}": ["a red ring"] for i in range(n)}))
+    return folder
+
+
+# ---- sources ----
+
+def test_a_comma_in_a_path_does_not_split_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder_of_pictures(tmp_path / "red, blue")
+    assert sources("red, blue") == ("red, blue",) and TrainConfig(data="red, blue").data == ("red, blue",)
+    assert len(load_data("red, blue", "train", 16)) == 19
+    assert sources("scenes, elsewhere") == ("scenes", "elsewhere")         # as in version 0.1.0
+    both = load_data(("scenes", tmp_path / "red, blue"), "valid", 16, 5)
+    assert len(both) == 6 and both.names[-1] == "19" and both.captions[-1] == ["a red ring"]
+
+
+@pytest.mark.parametrize("named, kind, words", [
+    (3, TypeError, "3 names no data"), (["scenes", 3], TypeError, "names no data"), (None, TypeError, "names no data"),
+    ([], ValueError, "no data is named"), ("", FileNotFoundError, "there is no ''"), ("scenes,", FileNotFoundError, "there is no ''"),
+    ("nowhere", FileNotFoundError, "there is no 'nowhere'")], ids=str)
+def test_what_names_no_data_is_told(named, kind, words):
+    with pytest.raises(kind, match=words): load_data(named, "train", 16, 4)
+
+
+# ---- what tells data apart ----
+
+def some_data(n=300):
+    images = torch.randint(0, 256, (n, 3, 4, 4), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return CaptionedImages(images, [[f"picture {i}", "again"] for i in range(n)], [str(i) for i in range(n)])
+
+
+def changed(data, other): return [what for what in identity(data) if identity(data)[what] != identity(other)[what]]
+
+
+def test_identity_tells_what_has_changed():
+    data = some_data()
+    assert changed(data, some_data()) == []
+    assert changed(data, replace(data, captions=[*data.captions[:-1], ["picture 299", "Again"]])) == ["captions"]
+    assert changed(data, replace(data, captions=[*data.captions[:-2], *data.captions[:-3:-1]])) == ["captions"]
+    assert changed(data, replace(data, names=[*data.names[:-1], "last"])) == ["names"]
+    assert changed(data, replace(data, images=data.images ^ 1)) == ["pictures"]
+    last = data.images.clone(); last[-1, 0, 0, 0] ^= 1
+    assert changed(data, replace(data, images=last)) == ["pictures"]       # the sample reaches from end to end
+    assert changed(data, some_data(299)) == ["number", "names", "captions", "pictures"]
+    assert identity(replace(data, images=data.images.numpy())) == identity(data)
+    assert identity(some_data(1))["number"] == 1
+
+
+# ---- streams ----
+
+PURPOSES = ("step", "order", "masks", "validation", "sheets", "zoneout")
+KEYS = st.tuples(st.integers(-2 ** 63, 2 ** 63 - 1), st.integers(0, 10 ** 6), st.sampled_from(PURPOSES))
+
+
+def drawn(seed, number, purpose): return torch.randint(0, 2 ** 62, (4,), generator=seeded(seed, number, purpose)).tolist()
+
+
+@settings(max_examples=200)
+@forall(KEYS, KEYS)
+def test_no_two_keys_share_a_stream(a, b):
+    assert (drawn(*a) == drawn(*b)) == (a == b)
+
+
+def test_neighbours_in_every_direction_share_nothing():
+    keys = [(seed, number, purpose) for seed in (0, 1, -1, 2 ** 32, 2 ** 32 + 1, 1_000_003) for number in range(200) for purpose in PURPOSES]
+    assert len({tuple(drawn(*key)) for key in keys}) == len(keys)
+
+
+def test_validation_sheets_and_permutations_have_streams_of_their_own(monkeypatch):
+    "What `validate` and `sheets` draw from is no epoch's permutation, and no step's questions."
+    from my3yearold import batches, training
+    seen = {}
+    def watched(module):
+        honest = seeded
+        def watching(seed, number, purpose="step", device="cpu"):
+            seen.setdefault(module, set()).add((number, purpose))
+            return honest(seed, number, purpose, device)
+        return watching
+    for module in (batches, training): monkeypatch.setattr(module, "seeded", watched(module.__name__))
+    data = load_data("scenes", "train", 16, 16)
+    vocabulary = Vocabulary.build(data.captions)
+    examples, config = Examples(data, vocabulary, CPU), TrainConfig(size=16, scored=30, num_valid=4)
+    model = training.OrderlessNADE(len(vocabulary), 16, widths=(8, 16), blocks=(1, 1))
+    for step in range(5): questions(config, examples, step, CPU)
+    training.validate(model, examples, config)
+    training.sheets(model, examples, config, 2)
+    assert seen["my3yearold.batches"] == {(step, "step") for step in range(5)} | {(epoch, "order") for epoch in range(3)}
+    assert seen["my3yearold.training"] == {(0, "validation"), (0, "sheets"), (1, "sheets")}
+
+
+def test_every_question_follows_from_the_seed_and_the_step():
+    class SamePictures(Examples):
+        def index(self, step, batch_size, seed): return torch.arange(batch_size)
+    data = load_data("scenes", "train", 16, 64)
+    examples = SamePictures(data, Vocabulary.build(data.captions), CPU)
+    def asked(seed, step): return questions(TrainConfig(size=16, scored=90, seed=seed, caption_dropout=0.5), examples, step, CPU)
+    for a, b in zip(asked(3, 5), asked(3, 5)): assert torch.equal(a, b)
+    for other in (asked(4, 5), asked(3, 6)):
+        for name, a, b in zip(("captions", "masks", "scored", "weights"), asked(3, 5)[1:], other[1:]): assert not torch.equal(a, b), name
+
+
+def test_the_order_of_an_epoch_follows_from_the_seed():
+    examples = Examples(load_data("scenes", "train", 16, 64), Vocabulary.build([]), CPU)
+    def order(seed, epoch): return torch.cat([examples.index(epoch * 8 + k, 8, seed) for k in range(8)]).tolist()
+    orders = [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
+    assert all(sorted(o) == list(range(64)) for o in orders) and len(set(map(tuple, orders))) == 4 and order(0, 0) == orders[0]
