@@ -32,7 +32,7 @@ from .muon import Muon
 from .runs import (Interruptible, Journal, State, checkpoints, claimed, holds_run, newest_checkpoint, provenance,
                              restore, save_checkpoint, written)
 from .sampling import draw
-from .saving import _Network, _Words, load_model, save_model, weights_folder
+from .saving import load_model, network_of, read_vocabulary, save_model, weights_folder, write_vocabulary
 from .show import hole
 from .trunks import MERGERS, TRUNKS
 
@@ -329,8 +329,7 @@ def go_on(config, data, found): # found: a checkpoint -> likewise
     "What a run goes on with: the vocabulary of its first step, and a network like its checkpoint's."
     folder, network = Path(config.run), found[2]["network"]
     if network and (folder / "vocabulary.json").is_file():
-        words = read_json(folder / "vocabulary.json", _Words)
-        vocabulary = Vocabulary(words.words, words.level)
+        vocabulary = read_vocabulary(folder / "vocabulary.json")
     elif (folder / "model" / "model.safetensors").is_file():             # of version 0.1.0: its best weights know
         model, vocabulary, _ = load_model(folder / "model")
         network = model.config
@@ -345,14 +344,11 @@ def go_on(config, data, found): # found: a checkpoint -> likewise
 
 def like_checkpoint(options, found): # -> OrderlessNADE
     "A network of a checkpoint's shapes; ValueError, before any memory is spent, if these options make another."
-    weights = {k.removeprefix("model."): v for k, v in found[1].items() if k.startswith("model.")}
-    try:
-        options = msgspec.to_builtins(msgspec.convert(options, _Network))
-        with torch.device("meta"): OrderlessNADE(**options).load_state_dict(weights, assign=True)
+    shapes = {k.removeprefix("model."): v.shape for k, v in found[1].items() if k.startswith("model.")}
+    try: return network_of(options, shapes)
     except (ValueError, RuntimeError) as e:
         raise ValueError(f"{found[0]} is a checkpoint of another model ({str(e).splitlines()[-1].strip()}); "
                          "resume with the configuration it was made with") from e
-    return OrderlessNADE(**options)
 
 # %% ../nbs/09_training.ipynb #3471343d
 def check_data(folder, told): # {split: identity} -> None, or ValueError
@@ -371,7 +367,7 @@ def note(config, vocabulary, told, resume, step):
     mark(folder, "run", files=[])
     if not resume:
         for old in written(folder): old.unlink()
-    write_json(folder / "vocabulary.json", dict(level=vocabulary.level, words=vocabulary.words[2:]))
+    write_vocabulary(folder / "vocabulary.json", vocabulary)
     write_json(folder / "data.json", told)
     path = folder / "provenance.jsonl"
     earlier = path.read_bytes() if path.exists() else b""

@@ -296,19 +296,20 @@ def test_errors_in_flags_are_one_line(arguments, words, capsys):
 def test_train_flags_reach_the_configuration(monkeypatch, tmp_path, capsys):
     from my3yearold import training
     calls = []
-    monkeypatch.setattr(training, "train", lambda config, resume=False: calls.append((config, resume)) or tmp_path)
-    assert main(["train", "--data", "scenes", "pictures", "--run", "runs/x", "--max-minutes", "1.5", "--widths", "8", "16", "--seed", "7"]) == 0
-    expected = training.TrainConfig(data="scenes,pictures", run="runs/x", max_minutes=1.5, widths=(8, 16), seed=7)
-    assert calls == [(expected, False)]
+    monkeypatch.setattr(training, "train", lambda config, *decisions: calls.append((config, decisions)) or tmp_path)
+    assert main(["train", "--data", "scenes", "pictures, mine", "--run", "runs/x", "--max-minutes", "1.5", "--widths", "8", "16", "--seed", "7"]) == 0
+    expected = training.TrainConfig(data=("scenes", "pictures, mine"), run="runs/x", max_minutes=1.5, widths=(8, 16), seed=7)
+    assert calls == [(expected, (False, False, False))]
 
     import dataclasses
     (tmp_path / "config.json").write_text(json.dumps(dataclasses.asdict(expected)))
-    assert main(["train", "--resume", tmp_path]) == 0
-    assert calls[1] == (dataclasses.replace(expected, run=str(tmp_path)), True)
+    assert main(["train", "--resume", tmp_path, "--accept-data"]) == 0
+    assert calls[1] == (dataclasses.replace(expected, run=str(tmp_path)), (True, False, True))
     assert main(["train", "--resume", tmp_path, "--max-minutes", "9"]) == 0
-    assert calls[2] == (dataclasses.replace(expected, run=str(tmp_path), max_minutes=9.0), True)
+    assert calls[2] == (dataclasses.replace(expected, run=str(tmp_path), max_minutes=9.0), (True, False, False))
+    assert main(["train", "--run", tmp_path, "--start-over"]) == 0 and calls[3][1] == (False, True, False)
     assert main(["train", "--resume", tmp_path / "nowhere"]) == 2
-    assert "is no run folder" in capsys.readouterr().err
+    assert "nowhere" in capsys.readouterr().err
 
 
 def test_train_help_names_every_field(capsys):
