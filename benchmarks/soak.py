@@ -2,12 +2,14 @@
 
     python benchmarks/soak.py fillings [--count 10000] [--out soak.json]      16-pixel weights, made here
     python benchmarks/soak.py training [--minutes 60] [--out soak.json]       16-pixel scenes
+    python benchmarks/soak.py large                     [--out soak.json]       12, 25 and 100 megapixels, the default hole
 
-Samples the resident memory and the number of open files at twenty points (Linux: /proc), prints them, and fits a line through the
-second half: bytes per filling, or per minute."""
+The first two sample the resident memory and the number of open files at twenty points (Linux: /proc), print them, and fit a line
+through the second half: bytes per filling, or per minute. The third prints the largest memory of a process that fills one picture."""
 import argparse
 import json
 import os
+import subprocess
 import sys
 import tempfile
 import threading
@@ -67,17 +69,43 @@ def training(minutes):
     return found, "minute"
 
 
+ONE = """import resource, sys, torch
+from PIL import Image
+from my3yearold.inpaint import Inpainter
+def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+width, height = map(int, sys.argv[1:])
+pipe = Inpainter.from_pretrained("photos")
+pipe(Image.new("RGB", (64, 64)), num_inference_steps=2)
+picture = Image.effect_noise((width, height), 50).convert("RGB")
+before = peak()
+pipe(picture, num_inference_steps=2)
+print(before, peak())"""
+
+
+def large():
+    found = []
+    for width, height in ((4000, 3000), (6000, 4200), (12000, 8300)):
+        done = subprocess.run([sys.executable, "-c", ONE, str(width), str(height)], capture_output=True, text=True, check=True)
+        before, peak = map(float, done.stdout.split())
+        found.append(dict(megapixels=width * height / 1e6, picture=width * height * 3 / 2**20, before=before, peak=peak))
+        print(f"{width}x{height}: picture {found[-1]['picture']:.0f} MB, process {before:.0f} MB before, {peak:.0f} MB at most")
+    return found
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("what", choices=["fillings", "training"])
+    parser.add_argument("what", choices=["fillings", "training", "large"])
     parser.add_argument("--count", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=60)
     parser.add_argument("--out", help="JSON file")
     args = parser.parse_args()
     warnings.simplefilter("ignore", UserWarning)
-    found, unit = fillings(args.count) if args.what == "fillings" else training(args.minutes)
-    slope = show(found, unit)
-    if args.out: Path(args.out).write_text(json.dumps(dict(command=" ".join(sys.argv), torch=torch.__version__, bytes_per_unit=slope, samples=found), indent=1) + "\n")
+    facts = dict(command=" ".join(sys.argv), torch=torch.__version__)
+    if args.what == "large": facts["samples"] = large()
+    else:
+        facts["samples"], unit = fillings(args.count) if args.what == "fillings" else training(args.minutes)
+        facts[f"bytes_per_{unit}"] = show(facts["samples"], unit)
+    if args.out: Path(args.out).write_text(json.dumps(facts, indent=1) + "\n")
 
 
 if __name__ == "__main__": main()

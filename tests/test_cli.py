@@ -470,11 +470,12 @@ def test_a_fault_of_the_program_is_a_sentence_and_a_file(run, pictures, monkeypa
     os.remove(path)
 
 
-def test_an_interrupt_while_torch_is_imported(root):
-    "Ctrl-C at the first import: 130 and one line."
-    script = ("import builtins, sys\nreal = builtins.__import__\n"
-              "def stop(name, *rest):\n    if name == 'torch': raise KeyboardInterrupt\n    return real(name, *rest)\n"
-              "builtins.__import__ = stop\nfrom my3yearold.cli import main\nsys.exit(main(['inpaint', 'x.png']))")
+@pytest.mark.parametrize("module", ["torch", "msgspec", "argparse"])
+def test_an_interrupt_while_something_is_imported(root, module):
+    "Ctrl-C at any import, torch's or the command line's own: 130 and one line."
+    script = ("import builtins, sys\nfor name in [n for n in sys.modules if n.startswith('argparse')]: del sys.modules[name]\nreal = builtins.__import__\n"
+              f"def stop(name, *rest):\n    if name == {module!r}: raise KeyboardInterrupt\n    return real(name, *rest)\n"
+              "from my3yearold import main\nbuiltins.__import__ = stop\nsys.argv = ['my3yearold', 'inpaint', 'x.png']\nsys.exit(main())")
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
     assert (done.returncode, done.stderr) == (130, "my3yearold: stopped\n")
 

@@ -57,7 +57,7 @@ def test_metadata(shipped):
     info = {name.rpartition("/")[2]: data.decode() for name, data in wheel.items() if ".dist-info/" in name}
     entry_points = configparser.ConfigParser()
     entry_points.read_string(info["entry_points.txt"])
-    assert entry_points["console_scripts"]["my3yearold"] == "my3yearold.cli:main"
+    assert entry_points["console_scripts"]["my3yearold"] == "my3yearold:main"
     bare = {line.split()[1].split(">")[0] for line in info["METADATA"].splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line}
     assert bare == {"torch", "numpy", "pillow", "matplotlib", "tqdm", "safetensors", "msgspec", "filelock"}
     assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {"samples", "train", "notebooks", "dev"}
