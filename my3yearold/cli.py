@@ -6,12 +6,14 @@
 __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named', 'captions_of', 'jobs_from', 'default_jobs', 'say',
            'cause', 'report', 'warnings_as_lines', 'Result', 'write_result', 'covered', 'section', 'results_in',
            'write_index', 'inpaint', 'fill_one', 'add_train', 'plain_type', 'train', 'shell_path', 'add_data', 'data',
-           'Parser', 'named_thing', 'seed', 'add_inpaint', 'add_evaluate', 'evaluate', 'spin_less', 'parse', 'main']
+           'Parser', 'named_thing', 'words', 'seed', 'add_inpaint', 'add_evaluate', 'evaluate', 'spin_less', 'parse',
+           'main']
 
 # %% ../nbs/16_cli.ipynb #40e45496
 import argparse, dataclasses, hashlib, html, inspect, os, re, shlex, sys, tempfile, traceback, typing, warnings
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 import msgspec
@@ -30,16 +32,13 @@ class Job:
     caption: str     # may be empty
     weights: str
 
-    @property
-    def key(self): # -> str
-        "What tells this picture from others of its name."
+    def __post_init__(self): # the key: what tells this picture from others of its name
         where = os.fsencode(Path(self.picture).resolve()) if isinstance(self.picture, Path) else f"{self.source}: {self.name}".encode()
-        return hashlib.sha256(where).hexdigest()
+        self.key = hashlib.sha256(where).hexdigest()
 
 def place(out, name, key, taken=()): # -> name, of a folder in `out` that is free or holds this picture's results
     "The name itself, or name-2, name-3 ... where it is taken by another picture."
-    for k in range(1, 1_000_000):
-        candidate = name if k == 1 else f"{name}-{k}"
+    for candidate in (name if k == 1 else f"{name}-{k}" for k in count(1)):
         found = mark_of(Path(out) / candidate)
         if candidate.casefold() not in taken and (found is None or found.source == key): return candidate
 
@@ -158,7 +157,7 @@ def write_result(folder, job, result):
     cutout, small = result.cutout, preview(result.cutout)
     settings = Result(
         name=folder.name, picture=job.source, width=cutout.picture.width, height=cutout.picture.height, hidden_pixels=int(cutout.hole.sum()),
-        bits_per_dim=[round(bits, 3) for bits in result.bits_per_dim], version=__version__, **result.settings)
+        bits_per_dim=[round(bits, 3) for bits in result.bits_per_dim], version=__version__, **result.settings | dict(weights=printable(result.settings["weights"])))
     with whole_folder(folder, job.key) as partial:
         cutout.picture.save(partial / "original.png")
         covered(cutout).save(partial / "hole.png")
@@ -326,6 +325,10 @@ def named_thing(text): # str -> str
     if not text: raise argparse.ArgumentTypeError("it is empty; is a shell variable not set?")
     return text
 
+def words(text): # str -> str
+    "A caption; bytes that are no text become question marks."
+    return text.encode("utf-8", "replace").decode()
+
 def seed(text): # str -> int
     if not 0 <= int(text) < 2**62: raise argparse.ArgumentTypeError(f"{text} is out of range; use 0 or more, below 2**62")
     return int(text)
@@ -333,7 +336,7 @@ def seed(text): # str -> int
 def add_inpaint(parser):
     parser.add_argument("pictures", nargs="*", type=named_thing, metavar="PICTURE|FOLDER", help="what to fill [scikit-image's photographs and four scenes]")
     parser.add_argument("--mask", type=named_thing, metavar="M.png", help="white = fill, of the picture's size [a centred hole, half of each side]")
-    parser.add_argument("--caption", help="what every picture shows")
+    parser.add_argument("--caption", type=words, help="what every picture shows")
     parser.add_argument("--captions", type=named_thing, metavar="FILE", help="captions by picture: COCO's annotations, a .json, .jsonl or .csv, or a folder of .txt [what lies in the folder of pictures]")
     parser.add_argument("--weights", type=named_thing, help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
     parser.add_argument("--strategy", default="gibbs", help="gibbs, yao, ancestral or one-shot [gibbs]")

@@ -7,7 +7,7 @@ __all__ = ['write_vocabulary', 'save_model', 'read_vocabulary', 'network_of', 'l
            'weights_folder']
 
 # %% ../nbs/26_saving.ipynb #60c50aa0
-import math, threading
+import math, os, threading
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,7 +17,7 @@ from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from .captions import LEVELS, Vocabulary
-from .files import read_json, save_tensors, write_json
+from .files import printable, read_json, save_tensors, write_json
 from .model import HEADS, OrderlessNADE
 from .trunks import TRUNKS
 
@@ -108,6 +108,8 @@ def load_model(folder, device="cpu"): # -> OrderlessNADE in evaluation mode, Voc
     for name in ("config.json", "vocabulary.json", "model.safetensors"):
         if not (folder / name).is_file():
             raise FileNotFoundError(f"{folder} has no {name}; a folder of weights holds model.safetensors, config.json and vocabulary.json")
+    try: os.fspath(folder).encode()
+    except UnicodeEncodeError: raise ValueError(f"the folder {printable(str(folder))} has a name that is no text, which safetensors cannot open; rename it") from None
     network = read_json(folder / "config.json", _Network, remedy)
     vocabulary = read_vocabulary(folder / "vocabulary.json", remedy)
     card = read_json(folder / "card.json", dict[str, Any], remedy) if (folder / "card.json").is_file() else {}

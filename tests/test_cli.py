@@ -429,6 +429,17 @@ def test_any_name_of_a_picture(run, tmp_path, name):
     assert all((tmp_path / "filled" / unquote(link)).is_file() for link in re.findall(r'(?:src|href)="([^"]*)"', page))
 
 
+def test_a_caption_and_weights_that_are_not_utf_8(run, weights, pictures, tmp_path):
+    folder = os.fsdecode(os.path.join(os.fsencode(tmp_path), b"weights \xff"))
+    try: os.mkdir(folder)
+    except OSError: pytest.skip("this system does not take the name")
+    for file in weights.iterdir(): Path(folder, file.name).write_bytes(file.read_bytes())
+    status, said, _ = run(pictures / "cat.png", weights=folder)
+    assert status == 2 and len(said) == 1 and "has a name that is no text" in said[0]
+    status, said, _ = run(pictures / "cat.png", "--caption", os.fsdecode(b"a red caf\xe9"))
+    assert (status, said) == (0, []) and settings(tmp_path / "filled", "cat")["caption"] == "a red caf?"
+
+
 def test_two_at_a_time_write_one_after_the_other(weights, pictures, tmp_path):
     (tmp_path / "more").mkdir()
     for i in range(4): Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "more" / f"{'cat' if i == 0 else f'more-{i}'}.png")
