@@ -21,7 +21,7 @@ from tqdm import tqdm
 from .captions import Vocabulary, tokens
 from .files import parse_json, printable, read_json, write_json
 from .masks import centre
-from .pictures import CacheError, course_resize, discard_partial, make_array, open_array, read_picture, sample_photographs, tile
+from .pictures import CacheError, check_size, course_resize, discard_partial, make_array, open_array, read_picture, sample_photographs, tile
 
 # %% ../nbs/02_data.ipynb #c723ccad
 @dataclass
@@ -36,22 +36,29 @@ class CaptionedImages:
 # %% ../nbs/02_data.ipynb #f907125b
 def sample_photos(size=64) -> CaptionedImages:
     "scikit-image's photographs, resized the course's way, with five captions each; ImportError if scikit-image is missing."
+    check_size(size)
     names, pictures, captions = zip(*sample_photographs())
     return CaptionedImages(torch.from_numpy(np.stack([tile(p, size) for p in pictures])), list(captions), list(names))
 
 # %% ../nbs/02_data.ipynb #3adbdd0e
 def level_shares(images): # uint8, of any shape -> (256,) float64, sums to 1
-    return torch.bincount(images.flatten(), minlength=256).double() / images.numel()
+    return torch.bincount(_levels(images).flatten(), minlength=256).double() / images.numel()
 
 def zero_order_entropy(images): # bits/dim
     p = level_shares(images)
     return -(p * p.clamp_min(1e-300).log2()).sum().item()
 
 def extremes(images): # share of levels <= 2 or >= 253
-    return ((images <= 2) | (images >= 253)).double().mean().item()
+    return ((_levels(images) <= 2) | (images >= 253)).double().mean().item()
+
+def _levels(images):
+    if not torch.is_tensor(images) or images.dtype != torch.uint8: raise TypeError("levels are counted in a tensor of uint8")
+    if not images.numel(): raise ValueError("there are no pictures to count levels in")
+    return images
 
 # %% ../nbs/02_data.ipynb #1123a349
 def rim_mean(images, given): # (N, 3, H, W) uint8 and bool -> (N, 3) mean of the given values that touch a hidden one
+    if images.shape != given.shape: raise ValueError(f"the pictures are of shape {tuple(images.shape)}, and what is given of {tuple(given.shape)}")
     near = torch.nn.functional.max_pool2d((~given).float(), 3, 1, 1) > 0
     rim = given & near
     return (images * rim).double().sum((2, 3)) / rim.sum((2, 3)).clamp_min(1)
@@ -78,7 +85,9 @@ def _stem(name):
     stem, _, suffix = (base := _base(name)).rpartition(".")
     return stem if stem and f".{suffix.lower()}" in _NAMED else base
 
-def _known(names): return {unicodedata.normalize("NFC", name): name for name in names or ()}
+def _known(names):
+    if isinstance(names, str): raise TypeError("the names of pictures come as a list of strings, not as one string")
+    return {unicodedata.normalize("NFC", name): name for name in names or ()}
 
 def _find(text, known): # what a table calls a picture -> the name of one that there is, or None
     base = _base(text)
@@ -282,6 +291,7 @@ def _photographs(items, names, captions, make, size, source, files):
 
 def image_folder(path, size=64) -> CaptionedImages:
     "The pictures of a folder in the order of their names, with the captions that `read_captions` finds in it; warns where some have none."
+    check_size(size)
     paths = list_pictures(path)
     if not paths: raise ValueError(f"the folder {path} holds no pictures ({', '.join(SUFFIXES)}); name the folder they are in")
     names, captions = [p.stem for p in paths], read_captions(path)
@@ -332,6 +342,7 @@ def coco_captions(images,      # folder or zip of pictures: val2017, train2014.z
                   annotations, # captions_val2017.json
                   size=64) -> CaptionedImages:
     "Photographs in the official layout of COCO (Chen et al., 2015), any year and split, in the order of their names; a picture that nobody described has the captions []."
+    check_size(size)
     images = Path(images)
     if images.is_dir():
         items = list_pictures(images)
@@ -581,7 +592,8 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
     """The course's photographs, from all folders in it called train... or val..., in the order of their names. What was decoded is kept in
     $MY3YEAROLD_CACHE or ~/.cache/my3yearold, and the next call maps it into memory. FileNotFoundError or ValueError for what cannot be read."""
     path = Path(path)
-    if split not in PREFIXES: raise ValueError(f"unknown split {split!r}; there are 'train' and 'valid'")
+    check_size(size)
+    if split not in list(PREFIXES): raise ValueError(f"unknown split {split!r}; there are 'train' and 'valid'")
     if not path.exists(): raise FileNotFoundError(f"there is no archive or folder {path}; check the path")
     path = path.resolve()
     cache = _cache_path(path, _in_folder(path, PREFIXES[split]) if path.is_dir() else [path], f"{split}-{size}")
@@ -602,6 +614,7 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
 # %% ../nbs/02_data.ipynb #70626c99
 def describe(data, min_count=5): # CaptionedImages -> dict of str -> str, for print
     "What a reader wants to know of a data set before training on it, a line for each. A word seen less than `min_count` times is unknown."
+    if not len(data): raise ValueError("there are no pictures to describe")
     n, captions = len(data), [c for several in data.captions for c in several]
     images = data.images[torch.linspace(0, n - 1, min(n, 4000), dtype=torch.double).round().long()] # of more, so many evenly spread ones are measured
     given = centre(1, images.shape[-1]).expand_as(images)

@@ -14,6 +14,7 @@ import warnings
 
 import numpy as np
 import pytest
+import torch
 from filelock import FileLock
 from hypothesis import given as forall, settings, strategies as st
 from PIL import Image, ImageCms, features
@@ -634,3 +635,31 @@ def test_a_disk_without_locks_is_told_as_a_disk(tmp_path, monkeypatch):
     def acquire(self, *a, **k): raise NotImplementedError("no flock here")
     monkeypatch.setattr(FileLock, "acquire", acquire)
     with pytest.raises(CacheError, match="locks"): make_array([1], seeded, (3, 8, 8), tmp_path / "a.npy")
+
+
+# --- wrong arguments of the loaders
+
+@pytest.mark.parametrize("size, error", [("64", TypeError), (None, TypeError), (float("nan"), TypeError), (0, ValueError), (-3, ValueError), (10**6, ValueError)])
+def test_loaders_look_at_the_size_first(tmp_path, cache, size, error):
+    path = course(tmp_path / "c.tar.bz2", ["train/a"], {})
+    noise(0).save(tmp_path / "a.png")
+    (tmp_path / "c.json").write_text('{"a": "x"}')
+    for call in (lambda: course_archive(path, size=size), lambda: image_folder(tmp_path, size), lambda: coco_captions(tmp_path, tmp_path / "c.json", size), lambda: data.sample_photos(size)):
+        refused(call, "size", error=error)
+    assert not cache.exists()
+
+
+def test_wrong_arguments(tmp_path):
+    for wrong in (3, None, 2.5, ["a"]):
+        for call in (read_captions, image_folder, data.list_pictures, course_archive, lambda path: coco_captions(path, "c.json"), lambda path: coco_captions(tmp_path, path)):
+            refused(lambda: call(wrong), error=TypeError)
+    for wrong in (["train"], None, 3, "test"): refused(lambda: course_archive(tmp_path, wrong), "'train'")
+    (tmp_path / "c.json").write_text('{"a": "x"}')
+    refused(lambda: read_captions(tmp_path / "c.json", "cat"), "list of strings", error=TypeError)
+    refused(lambda: read_captions(tmp_path / "c.json", [3]), error=TypeError)
+    for wrong in ([1, 2], torch.zeros(2, 3, 4, 4), None): refused(lambda: data.extremes(wrong), "uint8", error=TypeError)
+    for measure in (data.level_shares, data.zero_order_entropy, data.extremes): refused(lambda: measure(torch.zeros(0, 3, 4, 4, dtype=torch.uint8)), "no pictures")
+    refused(lambda: data.rim_mean(torch.zeros(1, 3, 4, 4, dtype=torch.uint8), torch.zeros(1, 3, 4, 5, dtype=torch.bool)), "(1, 3, 4, 5)")
+    refused(lambda: data.describe(data.CaptionedImages(torch.zeros(0, 3, 4, 4, dtype=torch.uint8), [], [])), "no pictures")
+    for wrong in (dict(workers=-1), dict(shape=(3, -8, 8))): refused(lambda: make_array(**(dict(items=[1], make=seeded, shape=(3, 8, 8)) | wrong)))
+    for wrong in (dict(items=3), dict(shape="abc"), dict(workers="2")): refused(lambda: make_array(**(dict(items=[1], make=seeded, shape=(3, 8, 8)) | wrong)), error=TypeError)
