@@ -29,7 +29,8 @@ MOST_TOKENS = 1024 # of a caption are read
 def _strings(captions): # -> list[str]
     "TypeError for what is no list of strings; a single string above all, which would be read letter by letter."
     if isinstance(captions, (str, bytes)) or not isinstance(captions, Iterable):
-        raise TypeError(f"captions come as a list of strings, not as {type(captions).__name__}; put a single one in a list: [caption]")
+        raise TypeError(f"captions come as a list of strings, not as {type(captions).__name__}; put a single one in a "
+                        "list: [caption]")
     captions = list(captions)
     for caption in captions:
         if not isinstance(caption, str): raise TypeError(f"a caption is a string, not {type(caption).__name__}")
@@ -38,7 +39,9 @@ def _strings(captions): # -> list[str]
 def _cut(rows): # lists of tokens -> the same, none longer than MOST_TOKENS
     "Reading is a step for each token: a megabyte of text would take minutes and gigabytes."
     lengths = [len(row) for row in rows if len(row) > MOST_TOKENS]
-    if lengths: warnings.warn(f"{len(lengths):,} of {len(rows):,} captions were cut: the longest has {max(lengths):,} tokens, and the first {MOST_TOKENS:,} are read")
+    if lengths:
+        warnings.warn(f"{len(lengths):,} of {len(rows):,} captions were cut: the longest has {max(lengths):,} tokens, "
+                      f"and the first {MOST_TOKENS:,} are read")
     return [row[:MOST_TOKENS] for row in rows]
 
 class _Written(msgspec.Struct):
@@ -50,26 +53,31 @@ class Vocabulary:
     "Numbers for tokens: 0 = padding, 1 = unknown, then the tokens by falling frequency."
     def __init__(self, words, level="word"): # words: the tokens, which are characters at level "char"
         if level not in LEVELS: raise ValueError(f"a vocabulary of level {level!r} is unknown; there are 'word' and 'char'")
-        self.level, self.words = level, ["", "<UNK>" if level == "word" else "\ufffd", *_strings(words)] # one character for an unknown one
+        self.level, self.words = level, ["", "<UNK>" if level == "word" else "\ufffd", *_strings(words)] # one sign
         self.index = {w: i for i, w in enumerate(self.words) if i > UNKNOWN}
     @classmethod
     def build(cls, captions, min_count=5, level="word"): # list[list[str]], several per picture -> Vocabulary
         "The tokens of the captions that are seen at least `min_count` times; level \"word\" or \"char\"."
-        counts, least = Counter(t for several in captions for caption in _strings(several) for t in tokens(caption, level)), operator.index(min_count)
+        counts = Counter(t for several in captions for caption in _strings(several) for t in tokens(caption, level))
+        least = operator.index(min_count)
         return cls(sorted((w for w, n in counts.items() if n >= least), key=lambda w: (-counts[w], w)), level)
 
     def __len__(self): return len(self.words)
     def encode(self, captions): # list[str] -> ids (N, T) int64, lengths (N,) int64
-        "Rows of numbers, padded with 0 to the longest caption (T is at least 1), and the number of tokens of each; at most `MOST_TOKENS` of a caption, with a warning."
-        rows = [[self.index.get(t, UNKNOWN) for t in row] for row in _cut([tokens(c, self.level) for c in _strings(captions)])]
+        "Rows of numbers, padded with 0 to the longest caption (T is at least 1), and their lengths; see `MOST_TOKENS`."
+        said = _cut([tokens(c, self.level) for c in _strings(captions)])
+        rows = [[self.index.get(t, UNKNOWN) for t in row] for row in said]
         ids = torch.full((len(rows), max(map(len, rows), default=0) or 1), PADDING)
         for i, row in enumerate(rows): ids[i, :len(row)] = torch.tensor(row, dtype=torch.long)
         return ids, torch.tensor([len(r) for r in rows], dtype=torch.long)
 
     def decode(self, ids): # (N, T) -> list[str]
         "The text again, words with spaces between them; padding is left out. ValueError for numbers that no word has."
-        if not torch.is_tensor(ids) or ids.ndim != 2: raise TypeError("what is decoded is a tensor of rows of numbers, (N, T)")
-        if ids.numel() and not 0 <= ids.min() <= ids.max() < len(self): raise ValueError(f"words have numbers from 0 to {len(self) - 1}, and there are some from {ids.min()} to {ids.max()}")
+        if not torch.is_tensor(ids) or ids.ndim != 2:
+            raise TypeError("what is decoded is a tensor of rows of numbers, (N, T)")
+        if ids.numel() and not 0 <= ids.min() <= ids.max() < len(self):
+            raise ValueError(f"words have numbers from 0 to {len(self) - 1}, and there are some from {ids.min()} to "
+                             f"{ids.max()}")
         return [(" " if self.level == "word" else "").join(self.words[i] for i in row if i != PADDING) for row in ids.tolist()]
 
     def unknown(self, caption): # str -> list[str]
@@ -77,13 +85,16 @@ class Vocabulary:
         return list(dict.fromkeys(t for t in tokens(caption, self.level) if t not in self.index))
 
     def coverage(self, captions): # list[list[str]] -> share of their tokens that it knows; 1 for no tokens
-        found = [t in self.index for several in captions for caption in _strings(several) for t in tokens(caption, self.level)]
+        said = [caption for several in captions for caption in _strings(several)]
+        found = [t in self.index for caption in said for t in tokens(caption, self.level)]
         return sum(found) / len(found) if found else 1.0
 
     def to_json(self): return json.dumps(dict(level=self.level, words=self.words[UNKNOWN + 1:]), indent=0)
 
     @classmethod
     def from_json(cls, text): # str -> Vocabulary
+        if not isinstance(text, str):
+            raise TypeError(f"a vocabulary is read from a string of JSON, not {type(text).__name__}")
         written = parse_json(text.encode(), "the vocabulary", _Written)
         return cls(written.words, written.level)
 

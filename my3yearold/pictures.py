@@ -26,7 +26,8 @@ def _levels(picture): # of mode I, I;16 or F -> of mode L
     values, whole = np.asarray(picture), picture.mode != "F"
     low, high = values.min(), values.max()
     if not (low >= 0 and high <= (65535 if whole else 255)):                     # which NaN is not either
-        raise _Unreadable(f"holds numbers from {low:g} to {high:g}, and levels are 0 to 255, 0 to 65535, or fractions from 0 to 1; save it with 8 bits")
+        raise _Unreadable(f"holds numbers from {low:g} to {high:g}, and levels are 0 to 255, 0 to 65535, or fractions "
+                          "from 0 to 1; save it with 8 bits")
     if whole and high > 255: values = values // 257
     if not whole: values = np.round(values * 255 if high <= 1 else values)
     levels = Image.fromarray(values.astype(np.uint8))
@@ -54,7 +55,8 @@ def _to_srgb_by(icc, picture): # an ImageCms profile, a picture in its colour sp
 def _ways(profile): # bytes -> transformation to sRGB, transformation from it; None for both where nothing would change
     "Both ways through an RGB profile; an error of ImageCms where there are not both."
     icc, srgb = ImageCms.ImageCmsProfile(io.BytesIO(profile)), ImageCms.createProfile("sRGB")
-    there, back = (ImageCms.buildTransform(a, b, "RGB", "RGB", _INTENT, _BLACK_POINT) for a, b in ((icc, srgb), (srgb, icc)))
+    def way(a, b): return ImageCms.buildTransform(a, b, "RGB", "RGB", _INTENT, _BLACK_POINT)
+    there, back = way(icc, srgb), way(srgb, icc)
     colours = np.stack(np.meshgrid(*[np.arange(0, 256, 51, dtype=np.uint8)] * 3), -1).reshape(6, 36, 3)
     moved = np.abs(np.asarray(there.apply(Image.fromarray(colours))).astype(int) - colours).max()
     return (there, back) if moved > 1 else (None, None)                          # sRGB has many profiles
@@ -62,7 +64,8 @@ def _ways(profile): # bytes -> transformation to sRGB, transformation from it; N
 def _checked_ways(profile):
     if not isinstance(profile, bytes): raise TypeError(f"a colour profile is bytes, not {type(profile).__name__}")
     try: return _ways(profile)
-    except (OSError, ImageCms.PyCMSError) as e: raise ValueError(f"these bytes are no colour profile of RGB pictures ({_reason(e)}); leave them out") from None
+    except (OSError, ImageCms.PyCMSError) as e:
+        raise ValueError(f"these bytes are no colour profile of RGB pictures ({_reason(e)}); leave them out") from None
 
 def _reason(error): return printable(" ".join(str(error).split())[:200]) or type(error).__name__
 
@@ -86,18 +89,22 @@ def _through(way, picture, profile):
     return result
 
 def _checked_rgb(picture):
-    if not isinstance(picture, Image.Image): raise TypeError(f"a picture is a PIL picture here, not {type(picture).__name__}")
-    if picture.mode != "RGB": raise ValueError(f"a picture of mode {picture.mode} has no RGB numbers; read it with read_picture")
+    if not isinstance(picture, Image.Image):
+        raise TypeError(f"a picture is a PIL picture here, not {type(picture).__name__}")
+    if picture.mode != "RGB":
+        raise ValueError(f"a picture of mode {picture.mode} has no RGB numbers; read it with read_picture")
     return picture
 
 # %% ../nbs/21_pictures.ipynb #b846b3ff
-_MODES = {"GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"} # the colour space of a profile -> the mode of the pictures that it is for
+_MODES = {"GRAY": "L", "CMYK": "CMYK", "Lab ": "LAB"} # colour space of a profile -> mode of its pictures
 
 def _converted(picture, icc): # -> RGB or RGBA, in sRGB
     space, alpha = icc.profile.xcolor_space, None
-    if picture.mode in ("LA", "La") or picture.mode == "L" and "transparency" in picture.info: picture, alpha = picture.convert("LA").split()
+    if picture.mode in ("LA", "La") or picture.mode == "L" and "transparency" in picture.info:
+        picture, alpha = picture.convert("LA").split()
     if picture.mode == "1": picture = picture.convert("L")
-    if picture.mode != _MODES.get(space): raise ValueError(f"it is one for {space.strip()}, and the picture's mode is {picture.mode}")
+    if picture.mode != _MODES.get(space):
+        raise ValueError(f"it is one for {space.strip()}, and the picture's mode is {picture.mode}")
     result = _to_srgb_by(icc, picture)
     if alpha: result.putalpha(alpha)
     return result
@@ -106,7 +113,8 @@ def _rgb_with_profile(picture, name): # -> RGB; .info holds the profile of its n
     profile, kept = picture.info.get("icc_profile"), None
     try:
         icc = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else None
-        if icc and icc.profile.xcolor_space == "RGB " and picture.mode not in ("CMYK", "LAB"): kept = profile if _ways(profile) else None
+        if icc and icc.profile.xcolor_space == "RGB " and picture.mode not in ("CMYK", "LAB"):
+            kept = profile if _ways(profile) else None
         elif icc: picture = _converted(picture, icc)
     except (OSError, ValueError, TypeError, ImportError, ImageCms.PyCMSError) as e:
         warnings.warn(f"the colour profile of {name} cannot be used ({_reason(e)}), so its colours are taken for sRGB")
@@ -116,27 +124,34 @@ def _rgb_with_profile(picture, name): # -> RGB; .info holds the profile of its n
 
 # %% ../nbs/21_pictures.ipynb #9fcc761b
 MOST_PIXELS = 100_000_000
-FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF") + (("AVIF",) if "avif" in features.modules and features.check("avif") else ())
-_OTHERS = {b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"%PDF": "PDF", b"8BPS": "Photoshop", b"<svg": "SVG", b"\0\0\0\x0cjP": "JPEG 2000"}
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF")
+if "avif" in features.modules and features.check("avif"): FORMATS += ("AVIF",)
+_OTHERS = {b"%!PS": "PostScript", b"\xc5\xd0\xd3\xc6": "PostScript", b"%PDF": "PDF", b"8BPS": "Photoshop", 
+           b"<svg": "SVG", b"\0\0\0\x0cjP": "JPEG 2000"}
+
+def _too_many(pixels):
+    return f"has {pixels / 1e6:,.0f} megapixels, and at most {MOST_PIXELS / 1e6:,.0f} are read; reduce or crop it"
 
 def _check_pixels(width, height):
     if not width * height: raise _Unreadable("has no pixels; remove it")
-    if width * height > MOST_PIXELS:
-        raise _Unreadable(f"has {width * height / 1e6:,.0f} megapixels, and at most {MOST_PIXELS / 1e6:,.0f} are read; reduce or crop it")
+    if width * height > MOST_PIXELS: raise _Unreadable(_too_many(width * height))
 
 def _kind(source): # path or binary file -> str, or None where the first bytes do not tell
     if isinstance(source, Path): start = source.open("rb").read(12)
     else: start = source.read(12) if source.seek(0) == 0 else b""
-    if start[4:8] == b"ftyp": return {b"avi": "AVIF", b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC"}.get(start[8:11], "video")
+    if start[4:8] == b"ftyp":
+        return {b"avi": "AVIF", b"hei": "HEIC", b"hev": "HEIC", b"mif": "HEIC"}.get(start[8:11], "video")
     return next((kind for first, kind in _OTHERS.items() if start.startswith(first)), None)
 
 def _why(error, source): # -> what is wrong with the picture, and what to do
     pixels = re.search(r"\((\d+) pixels\)", str(error)) if isinstance(error, Image.DecompressionBombError) else None
     if isinstance(error, _Unreadable): return str(error)
-    if pixels: return f"has {int(pixels[1]) / 1e6:,.0f} megapixels, and at most {MOST_PIXELS / 1e6:,.0f} are read; reduce or crop it"
+    if pixels: return _too_many(int(pixels[1]))
     if isinstance(error, MemoryError): return "does not fit into the memory; reduce or crop it"
-    if isinstance(error, UnidentifiedImageError) and (kind := _kind(source)): return f"is a {kind} file, which is not read here; convert it to JPEG or PNG"
-    if isinstance(error, UnidentifiedImageError): return "is not a picture, whatever its name says; remove it or convert it to JPEG or PNG"
+    if isinstance(error, UnidentifiedImageError) and (kind := _kind(source)):
+        return f"is a {kind} file, which is not read here; convert it to JPEG or PNG"
+    if isinstance(error, UnidentifiedImageError):
+        return "is not a picture, whatever its name says; remove it or convert it to JPEG or PNG"
     if "too large" in str(error).lower(): return f"cannot be decoded ({_reason(error)}); save it again as JPEG or PNG"
     return f"cannot be decoded ({_reason(error)}): it is damaged or cut short; fetch it again or remove it"
 
@@ -144,12 +159,14 @@ def _why(error, source): # -> what is wrong with the picture, and what to do
 def _read(source, name, see): # see(upright picture, name) -> RGB
     if isinstance(source, (str, os.PathLike)):
         source = Path(source)
-        if not source.is_file(): raise FileNotFoundError(f"there is no picture {printable(str(source))}; check the path")
+        if not source.is_file():
+            raise FileNotFoundError(f"there is no picture {printable(str(source))}; check the path")
     elif not isinstance(source, Image.Image) and not hasattr(source, "read"):
         raise TypeError(f"a picture is a path, a binary file or a PIL picture, not {type(source).__name__}")
     name = printable(str(name or (source if isinstance(source, Path) else "the picture")))
     try:
-        with contextlib.nullcontext(source) if isinstance(source, Image.Image) else Image.open(source, formats=FORMATS) as picture:
+        in_hand = isinstance(source, Image.Image)
+        with contextlib.nullcontext(source) if in_hand else Image.open(source, formats=FORMATS) as picture:
             _check_pixels(*picture.size)
             return see(_upright(picture), name)
     except Exception as e: # damaged files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, EOFError ...
@@ -158,8 +175,9 @@ def _read(source, name, see): # see(upright picture, name) -> RGB
 
 def read_picture(source,    # a path, a binary file, or a PIL picture, which gets the same treatment
                  name=None, # what errors call it; None: the path
-                 ) -> Image.Image: # RGB, upright, transparency laid on white; .info["icc_profile"]: the profile of its numbers, where there is one
-    "Open and decode a picture of at most `MOST_PIXELS`. FileNotFoundError or ValueError, in one sentence, for what is none; TypeError for what cannot be one."
+                 ) -> Image.Image: # RGB, upright, transparency laid on white
+    """Open and decode a picture of at most `MOST_PIXELS`; `.info["icc_profile"]` is the profile of its numbers, where it has
+    one. FileNotFoundError or ValueError, in one sentence, for what is no picture; TypeError for what cannot be one."""
     return _read(source, name, _rgb_with_profile)
 
 # %% ../nbs/21_pictures.ipynb #9e7f6950
@@ -207,7 +225,8 @@ def course_resize(picture, # PIL
                   size=64, # pixels, of each side of the result
                   ) -> Image.Image: # RGB, size x size
     "The resize of the course's data: Lanczos to a shorter side of `size` or one more, the centre, and a JPEG of Pillow's default quality."
-    if not isinstance(picture, Image.Image): raise TypeError(f"a picture is a PIL picture here, not {type(picture).__name__}")
+    if not isinstance(picture, Image.Image):
+        raise TypeError(f"a picture is a PIL picture here, not {type(picture).__name__}")
     if not min(picture.size): raise ValueError("the picture has no pixels; remove it")
     scale = check_size(size) / min(picture.size)
     width, height = (math.floor(scale * side) + 1 for side in picture.size)
@@ -224,7 +243,8 @@ def course_resize(picture, # PIL
 
 # %% ../nbs/21_pictures.ipynb #6e5fed2f
 def tile(source, size=64, name=None): # as of `read_picture` -> (3, size, size) uint8 array
-    "A picture as the model sees it; no profile is looked at, as in the course. One that has the size already stays as it is, so nothing is resized or compressed twice."
+    """A picture as the model sees it; no profile is looked at, as in the course. One that has the size already stays as it
+    is, so nothing is resized or compressed twice."""
     picture = _read(source, name, lambda picture, name: _rgb(picture))
     if picture.size != (check_size(size), size): picture = course_resize(picture, size)
     return np.asarray(picture).transpose(2, 0, 1)
