@@ -52,7 +52,8 @@ class _Written(msgspec.Struct):
 class Vocabulary:
     "Numbers for tokens: 0 = padding, 1 = unknown, then the tokens by falling frequency."
     def __init__(self, words, level="word"): # words: the tokens, which are characters at level "char"
-        if level not in LEVELS: raise ValueError(f"a vocabulary of level {level!r} is unknown; there are 'word' and 'char'")
+        if level not in LEVELS:
+            raise ValueError(f"a vocabulary of level {str(level)[:40]!r} is unknown; there are 'word' and 'char'")
         self.level, self.words = level, ["", "<UNK>" if level == "word" else "\ufffd", *_strings(words)] # one sign
         self.index = {w: i for i, w in enumerate(self.words) if i > UNKNOWN}
     @classmethod

@@ -22,7 +22,7 @@ from .captions import Vocabulary, tokens
 from .files import parse_json, printable, read_json, write_json
 from .masks import centre
 from .pictures import CacheError, check_size, course_resize, discard_partial, make_array, open_array
-from .pictures import read_picture, sample_photographs, tile
+from .pictures import read_picture, sample_photographs, system_fault, tile
 
 # %% ../nbs/02_data.ipynb #c723ccad
 @dataclass
@@ -114,8 +114,8 @@ NAME_WORDS = ("file_name", "filename", "file", "image_name", "image", "img", "pi
               "filepath", "name", "image_id", "id")
 CAPTION_WORDS = ("caption", "text", "description", "sentence", "comment", "title", "label")
 
-def _word(heading): return re.sub(r"\W+", "_", heading.strip().lower()).strip("_").removesuffix("s")
-def _caption_word(heading): return _word(re.sub(r"[\W_]*\d+\s*$", "", heading)) # caption_1, caption_2 ...
+def _word(heading): return re.sub(r"\W+", "_", heading.strip()[:40].lower()).strip("_").removesuffix("s")
+def _caption_word(heading): return _word(heading.strip()[:40].rstrip("0123456789")) # caption_1, caption_2 ...
 
 def _looks_named(cells, known): # -> how many of the cells name a picture that there is, how many are called like one
     cells = [c for c in cells if isinstance(c, str)]
@@ -356,7 +356,7 @@ def _check_member(path, number, name, size): # which one of the archive's; bytes
 def _zipped(path): # -> ZipFile, names of the pictures in it in the order of their file names
     try: archive = zipfile.ZipFile(path)
     except Exception as e: # a damaged table of contents fails in many ways
-        if isinstance(e, OSError) and e.errno: raise # the system's own, a permission for instance, says what is wrong
+        if fault := system_fault(e, path): raise fault from e
         raise ValueError(f"{path} is not a whole zip ({_reason(e)}): it is damaged, cut short or another kind of "
                          "file; download it again") from None
     for number, member in enumerate(archive.infolist(), 1):
@@ -374,7 +374,7 @@ def _unzipped(archive, name): # -> binary file
         with archive.open(name) as file:
             return io.BytesIO(file.read(archive.getinfo(name).file_size)) # and no more, were there more
     except Exception as e: # a checksum, a password, a place behind the end of the file ...
-        if isinstance(e, OSError) and e.errno: raise
+        if fault := system_fault(e, archive.filename): raise fault from e
         raise ValueError(f"{printable(name)} in {archive.filename} cannot be read ({_reason(e)}); download the zip "
                          "again") from e
 
@@ -617,7 +617,7 @@ def _in_archive(path, prefix): # -> iterator of (name, bytes, or None for a pict
                 if block.strip(b"\0"): raise tarfile.ReadError("a damaged header")
     except _TooMuch: raise
     except Exception as e: # a damaged header fails in many ways
-        if isinstance(e, OSError) and e.errno: raise # the system's own, a permission for instance, says what is wrong
+        if fault := system_fault(e, path): raise fault from e
         raise ValueError(f"{path} is not a whole .tar.bz2 archive ({_reason(e)}): it is damaged, cut short or another "
                          "kind of file; download it again") from e
 

@@ -1,12 +1,16 @@
 """Files that mean harm: small ones that ask for much memory or time, and ones that ask to be run. Each is refused in one
 sentence, or read as what it is, in little memory and soon."""
 import bz2
+import importlib.util
 import io
 import pickle
+import signal
+import sys
 import tarfile
 import time
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -299,3 +303,67 @@ def test_a_pickle_and_a_table_that_are_too_large(tmp_path, monkeypatch):
     refused(lambda: data.course_archive(tmp_path / "x"), data.CAPTIONS_PICKLE, "1,001", "1,000")
     (tmp_path / "c.csv").write_text("name,caption\n" + "a,b\n" * 1000)
     refused(lambda: data.read_captions(tmp_path / "c.csv"), tmp_path / "c.csv", "1,000")
+
+
+# --- whatever may be wrong: a thousand damaged files (benchmarks/fuzz.py makes as many as one likes)
+
+def load_fuzz():
+    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).resolve().parent.parent / "benchmarks" / "fuzz.py")
+    module = sys.modules["fuzz"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fuzz = load_fuzz()
+CASES = -(-1000 // len(fuzz.READERS)) # of each reader
+
+
+@pytest.mark.parametrize("name", list(fuzz.READERS))
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_damaged_files_are_read_or_refused_in_a_line(name):
+    figures, faults = fuzz.run([name], CASES, seed=0)
+    assert faults == []
+    counts = {outcome for outcome in figures[name] if outcome not in ("seconds", "megabytes")}
+    assert "read" in counts and (len(counts) > 1 or name == "caption") and sum(figures[name][o] for o in counts) == CASES
+
+
+def test_a_case_can_be_repeated(tmp_path):
+    for name in fuzz.READERS:
+        contents = []
+        for k in range(2):
+            folder = tmp_path / f"{name}-{k}"
+            folder.mkdir()
+            fuzz.write_case(name, 7, 3, folder)
+            contents.append({p.name: p.read_bytes() for p in folder.iterdir()})
+        assert contents[0] == contents[1] and contents[0], name
+
+
+def raises(error):
+    def read(folder): raise error
+    return read
+
+
+def busy(folder):
+    while True: pass
+
+
+FAULTS = {
+    "another error": (raises(KeyError("a.txt")), "KeyError"), "a failed check": (raises(AssertionError()), "AssertionError"),
+    "two lines": (raises(ValueError("a.txt:\nbad")), "no line"), "no name": (raises(TypeError("bad")), "no line"),
+    "control characters": (raises(ValueError("a.txt \x1b[31m")), "no line"), "too long": (busy, "TooLong"),
+    "too large": (lambda folder: None, "400 MB"), "whole and refused": (raises(ValueError("a.txt is not read")), "whole"),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="a case is ended by an alarm, which Windows does not have")
+def test_the_harness_notices(tmp_path, monkeypatch, kind):
+    read, told = FAULTS[kind]
+    monkeypatch.setattr(fuzz, "SECONDS", 0.3)
+    monkeypatch.setattr(fuzz, "MEGABYTES", 100)
+    if kind == "too large": monkeypatch.setattr(fuzz, "peak", iter((100, 500)).__next__)
+    monkeypatch.setitem(fuzz.READERS, "bad", fuzz.Reader(lambda rng: {"a.txt": b"some text"}, read))
+    whole = next(n for n in range(50) if fuzz.write_case("bad", 0, n, tmp_path) == (kind == "whole and refused"))
+    figures, faults = fuzz.run(["bad"], 1, 0, tmp_path / "failures", whole)
+    assert figures["bad"]["failure"] == len(faults) == 1 and told in faults[0]["fault"], faults
+    assert (tmp_path / "failures" / f"bad-0-{whole}" / "a.txt").is_file()
