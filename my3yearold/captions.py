@@ -49,13 +49,14 @@ class _Written(msgspec.Struct):
     level: str = "word"
 
 # %% ../nbs/01_captions.ipynb #1f0ce816
-class Vocabulary:
-    "Numbers for tokens: 0 = padding, 1 = unknown, then the tokens by falling frequency."
+class _Words:
+    "Tokens by their numbers: 0 = padding, 1 = unknown, then the others, the most frequent first."
     def __init__(self, words, level="word"): # words: the tokens, which are characters at level "char"
         if level not in LEVELS:
             raise ValueError(f"a vocabulary of level {str(level)[:40]!r} is unknown; there are 'word' and 'char'")
         self.level, self.words = level, ["", "<UNK>" if level == "word" else "\ufffd", *_strings(words)] # one sign
         self.index = {w: i for i, w in enumerate(self.words) if i > UNKNOWN}
+
     @classmethod
     def build(cls, captions, min_count=5, level="word"): # list[list[str]], several per picture -> Vocabulary
         "The tokens of the captions that are seen at least `min_count` times; level \"word\" or \"char\"."
@@ -64,22 +65,6 @@ class Vocabulary:
         return cls(sorted((w for w, n in counts.items() if n >= least), key=lambda w: (-counts[w], w)), level)
 
     def __len__(self): return len(self.words)
-    def encode(self, captions): # list[str] -> ids (N, T) int64, lengths (N,) int64
-        "Rows of numbers, padded with 0 to the longest caption (T is at least 1), and their lengths; see `MOST_TOKENS`."
-        said = _cut([tokens(c, self.level) for c in _strings(captions)])
-        rows = [[self.index.get(t, UNKNOWN) for t in row] for row in said]
-        ids = torch.full((len(rows), max(map(len, rows), default=0) or 1), PADDING)
-        for i, row in enumerate(rows): ids[i, :len(row)] = torch.tensor(row, dtype=torch.long)
-        return ids, torch.tensor([len(r) for r in rows], dtype=torch.long)
-
-    def decode(self, ids): # (N, T) -> list[str]
-        "The text again, words with spaces between them; padding is left out. ValueError for numbers that no word has."
-        if not torch.is_tensor(ids) or ids.ndim != 2:
-            raise TypeError("what is decoded is a tensor of rows of numbers, (N, T)")
-        if ids.numel() and not 0 <= ids.min() <= ids.max() < len(self):
-            raise ValueError(f"words have numbers from 0 to {len(self) - 1}, and there are some from {ids.min()} to "
-                             f"{ids.max()}")
-        return [(" " if self.level == "word" else "").join(self.words[i] for i in row if i != PADDING) for row in ids.tolist()]
 
     def unknown(self, caption): # str -> list[str]
         "The words (or characters) of a caption that the vocabulary does not know, in order, each once."
@@ -98,6 +83,26 @@ class Vocabulary:
             raise TypeError(f"a vocabulary is read from a string of JSON, not {type(text).__name__}")
         written = parse_json(text.encode(), "the vocabulary", _Written)
         return cls(written.words, written.level)
+
+# %% ../nbs/01_captions.ipynb #a91bfcde
+class Vocabulary(_Words):
+    "Numbers for tokens: 0 = padding, 1 = unknown, then the tokens by falling frequency."
+    def encode(self, captions): # list[str] -> ids (N, T) int64, lengths (N,) int64
+        "Rows of numbers, padded with 0 to the longest caption (T is at least 1), and their lengths; see `MOST_TOKENS`."
+        said = _cut([tokens(c, self.level) for c in _strings(captions)])
+        rows = [[self.index.get(t, UNKNOWN) for t in row] for row in said]
+        ids = torch.full((len(rows), max(map(len, rows), default=0) or 1), PADDING)
+        for i, row in enumerate(rows): ids[i, :len(row)] = torch.tensor(row, dtype=torch.long)
+        return ids, torch.tensor([len(r) for r in rows], dtype=torch.long)
+
+    def decode(self, ids): # (N, T) -> list[str]
+        "The text again, words with spaces between them; padding is left out. ValueError for numbers that no word has."
+        if not torch.is_tensor(ids) or ids.ndim != 2:
+            raise TypeError("what is decoded is a tensor of rows of numbers, (N, T)")
+        if ids.numel() and not 0 <= ids.min() <= ids.max() < len(self):
+            raise ValueError(f"words have numbers from 0 to {len(self) - 1}, and there are some from {ids.min()} to "
+                             f"{ids.max()}")
+        return [(" " if self.level == "word" else "").join(self.words[i] for i in row if i != PADDING) for row in ids.tolist()]
 
 # %% ../nbs/01_captions.ipynb #fa54c017
 def join_captions(captions): # list[str] -> str

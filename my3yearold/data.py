@@ -413,13 +413,6 @@ class _Stack:
     "What a pickle has built so far: strings, lists, dicts, tuples."
     def __init__(self): self.values, self.marks, self.text = [], [], 0
 
-    def add_string(self, text):
-        self.text += len(text) + 50
-        if len(text) > LONGEST_STRING:
-            raise ValueError(f"it has a string of {len(text):,} characters, and at most {LONGEST_STRING:,} are read")
-        if self.text > MOST_TEXT: raise ValueError(f"it makes more text than {MOST_TEXT:,} characters")
-        self.values.append(text)
-
     def mark(self):
         if len(self.marks) == DEEPEST: raise ValueError(f"it is nested more than {DEEPEST} deep")
         self.marks.append(len(self.values))
@@ -432,6 +425,21 @@ class _Stack:
 
     def pop(self, count): return [self.values.pop() for _ in range(count)][::-1]
 
+    def last(self, kind): # the list or dict that is being filled
+        if not self.values or type(self.values[-1]) is not kind:
+            raise ValueError(f"it fills a {kind.__name__} where there is none")
+        return self.values[-1]
+
+# %% ../nbs/02_data.ipynb #c3c380e0
+class _Builder(_Stack):
+    "A stack with what can be built on it."
+    def add_string(self, text):
+        self.text += len(text) + 50
+        if len(text) > LONGEST_STRING:
+            raise ValueError(f"it has a string of {len(text):,} characters, and at most {LONGEST_STRING:,} are read")
+        if self.text > MOST_TEXT: raise ValueError(f"it makes more text than {MOST_TEXT:,} characters")
+        self.values.append(text)
+
     def add_tuple(self, items):
         if any(type(item) is tuple for item in items): raise ValueError("it has a tuple within a tuple")
         self.values.append(tuple(items))
@@ -440,23 +448,18 @@ class _Stack:
         self.values.append({})
         self.update(items)
 
-    def extend(self, items): self._last(list).extend(items)
+    def extend(self, items): self.last(list).extend(items)
 
     def update(self, items): # name, captions, name, captions ...
         if len(items) % 2 or not all(type(name) is str for name in items[::2]):
             raise ValueError("it has a name that is no string")
-        self._last(dict).update(zip(items[::2], items[1::2]))
-
-    def _last(self, kind): # the list or dict that is being filled
-        if not self.values or type(self.values[-1]) is not kind:
-            raise ValueError(f"it fills a {kind.__name__} where there is none")
-        return self.values[-1]
+        self.last(dict).update(zip(items[::2], items[1::2]))
 
 # %% ../nbs/02_data.ipynb #94a5de39
 _ORDERED_DICT = object()
 
-class _Machine(_Stack):
-    "A stack with a memory, and with OrderedDict as the only thing that has a name."
+class _Machine(_Builder):
+    "The same with a memory, and with OrderedDict as the only thing that has a name."
     def __init__(self):
         super().__init__()
         self.memory = {}

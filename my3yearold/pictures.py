@@ -118,7 +118,8 @@ def _rgb_with_profile(picture, name): # -> RGB; .info holds the profile of its n
             kept = profile if _ways(profile) else None
         elif icc: picture = _converted(picture, icc)
     except (OSError, ValueError, TypeError, ImportError, ImageCms.PyCMSError) as e:
-        warnings.warn(f"the colour profile of {name} cannot be used ({_reason(e)}), so its colours are taken for sRGB")
+        warnings.warn(f"the colour profile of {printable(str(name))} cannot be used ({_reason(e)}), so its colours "
+                      "are taken for sRGB")
     result = _rgb(picture)
     result.info = {"icc_profile": kept} if kept else {}
     return result
@@ -160,18 +161,18 @@ def _why(error, source): # -> what is wrong with the picture, and what to do
 
 # %% ../nbs/21_pictures.ipynb #8e6e529b
 def system_fault(error, name): # -> OSError or None
-    "A fault of the system (a permission, a broken disk), with the file's name; None for what the content brought about."
+    "A fault of the system (a permission, a broken disk), with the file's name; None for what the content has caused."
     if not isinstance(error, OSError) or error.errno in (None, errno.EINVAL, errno.EOVERFLOW): return None
     return OSError(error.errno, error.strerror, str(name))
 
-def _read(source, name, see): # see(upright picture, name) -> RGB
+def _read(source, name, see): # see(upright picture, what it is called) -> RGB
     if isinstance(source, (str, os.PathLike)):
         source = Path(source)
         if not source.is_file():
             raise FileNotFoundError(f"there is no picture {printable(str(source))}; check the path")
     elif not isinstance(source, Image.Image) and not hasattr(source, "read"):
         raise TypeError(f"a picture is a path, a binary file or a PIL picture, not {type(source).__name__}")
-    name = printable(str(name or (source if isinstance(source, Path) else "the picture")))
+    name = name or (source if isinstance(source, Path) else "the picture")
     try:
         in_hand = isinstance(source, Image.Image)
         with contextlib.nullcontext(source) if in_hand else Image.open(source, formats=FORMATS) as picture:
@@ -179,7 +180,7 @@ def _read(source, name, see): # see(upright picture, name) -> RGB
             return see(_upright(picture), name)
     except Exception as e: # damaged files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, EOFError ...
         if fault := system_fault(e, name): raise fault from e
-        raise ValueError(f"{name} {_why(e, source)}") from e
+        raise ValueError(f"{printable(str(name))} {_why(e, source)}") from e
 
 def read_picture(source,    # a path, a binary file, or a PIL picture, which gets the same treatment
                  name=None, # what errors call it; None: the path

@@ -1,6 +1,6 @@
 """Reading what users bring: pictures with their colours, captions that find their pictures."""
-import bz2
 import csv
+import errno
 import io
 import json
 import os
@@ -291,6 +291,14 @@ def test_pillows_own_reason_is_passed_on(tmp_path, monkeypatch):
         monkeypatch.setattr(pictures, "_upright", lambda picture: (_ for _ in ()).throw(reason))
         with pytest.raises(ValueError, match=told) as caught: read_picture(noise(0))
         assert untold not in str(caught.value)
+
+
+def test_a_fault_of_the_system_is_told_with_the_files_name(tmp_path, monkeypatch):
+    noise(0).save(tmp_path / "p.png")
+    for number, kind in ((errno.EACCES, PermissionError), (errno.EIO, OSError), (errno.EINVAL, ValueError), (None, ValueError)):
+        def fail(picture): raise OSError(number, "why") if number else OSError("why")
+        monkeypatch.setattr(pictures, "_upright", fail)
+        refused(lambda: read_picture(tmp_path / "p.png"), tmp_path / "p.png", "why", error=kind)
 
 
 def test_names_reach_a_terminal_harmless(tmp_path):
