@@ -21,7 +21,8 @@ from tqdm import tqdm
 from .captions import Vocabulary, tokens
 from .files import parse_json, printable, read_json, write_json
 from .masks import centre
-from .pictures import CacheError, course_resize, discard_partial, make_array, open_array, read_picture, sample_photographs, tile
+from .pictures import CacheError, check_size, course_resize, discard_partial, make_array, open_array
+from .pictures import read_picture, sample_photographs, system_fault, tile
 
 # %% ../nbs/02_data.ipynb #c723ccad
 @dataclass
@@ -36,22 +37,31 @@ class CaptionedImages:
 # %% ../nbs/02_data.ipynb #f907125b
 def sample_photos(size=64) -> CaptionedImages:
     "scikit-image's photographs, resized the course's way, with five captions each; ImportError if scikit-image is missing."
+    check_size(size)
     names, pictures, captions = zip(*sample_photographs())
     return CaptionedImages(torch.from_numpy(np.stack([tile(p, size) for p in pictures])), list(captions), list(names))
 
 # %% ../nbs/02_data.ipynb #3adbdd0e
 def level_shares(images): # uint8, of any shape -> (256,) float64, sums to 1
-    return torch.bincount(images.flatten(), minlength=256).double() / images.numel()
+    return torch.bincount(_levels(images).flatten(), minlength=256).double() / images.numel()
 
 def zero_order_entropy(images): # bits/dim
     p = level_shares(images)
     return -(p * p.clamp_min(1e-300).log2()).sum().item()
 
 def extremes(images): # share of levels <= 2 or >= 253
-    return ((images <= 2) | (images >= 253)).double().mean().item()
+    return ((_levels(images) <= 2) | (images >= 253)).double().mean().item()
+
+def _levels(images):
+    if not torch.is_tensor(images) or images.dtype != torch.uint8:
+        raise TypeError("levels are counted in a tensor of uint8")
+    if not images.numel(): raise ValueError("there are no pictures to count levels in")
+    return images
 
 # %% ../nbs/02_data.ipynb #1123a349
 def rim_mean(images, given): # (N, 3, H, W) uint8 and bool -> (N, 3) mean of the given values that touch a hidden one
+    if images.shape != given.shape:
+        raise ValueError(f"the pictures are of shape {tuple(images.shape)}, and what is given of {tuple(given.shape)}")
     near = torch.nn.functional.max_pool2d((~given).float(), 3, 1, 1) > 0
     rim = given & near
     return (images * rim).double().sum((2, 3)) / rim.sum((2, 3)).clamp_min(1)
@@ -61,7 +71,8 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
 
 def list_pictures(folder): # -> list of Path
     "The files of a folder that are called pictures, in the order of their names; hidden ones are passed over."
-    if not Path(folder).is_dir(): raise FileNotFoundError(f"there is no folder of pictures {printable(str(folder))}; check the path")
+    if not Path(folder).is_dir():
+        raise FileNotFoundError(f"there is no folder of pictures {printable(str(folder))}; check the path")
     return sorted(p for p in Path(folder).iterdir() if _is_picture(p) and p.is_file())
 
 def _is_picture(name):
@@ -69,7 +80,7 @@ def _is_picture(name):
     return name.suffix.lower() in SUFFIXES and not name.name.startswith(".")
 
 # %% ../nbs/02_data.ipynb #496901fa
-_NAMED = (*SUFFIXES, ".gif", ".tif", ".tiff", ".avif", ".heic") # in a table of captions; the folder may have them as .jpg
+_NAMED = (*SUFFIXES, ".gif", ".tif", ".tiff", ".avif", ".heic") # as a table may call them
 
 def _base(name): return str(name).strip().replace("\\", "/").rpartition("/")[2]
 
@@ -78,7 +89,9 @@ def _stem(name):
     stem, _, suffix = (base := _base(name)).rpartition(".")
     return stem if stem and f".{suffix.lower()}" in _NAMED else base
 
-def _known(names): return {unicodedata.normalize("NFC", name): name for name in names or ()}
+def _known(names):
+    if isinstance(names, str): raise TypeError("the names of pictures come as a list of strings, not as one string")
+    return {unicodedata.normalize("NFC", name): name for name in names or ()}
 
 def _find(text, known): # what a table calls a picture -> the name of one that there is, or None
     base = _base(text)
@@ -87,7 +100,7 @@ def _find(text, known): # what a table calls a picture -> the name of one that t
     return None
 
 # %% ../nbs/02_data.ipynb #f381c6e8
-def _gathered(pairs, source, known={}): # (name, caption or list of captions) ... -> dict of picture's name -> list of non-empty strings
+def _gathered(pairs, source, known={}): # (name, caption or captions) ... -> dict of name -> list of non-empty strings
     found = {}
     for name, several in pairs:
         several = [several] if isinstance(several, str) else several
@@ -97,13 +110,14 @@ def _gathered(pairs, source, known={}): # (name, caption or list of captions) ..
     return found
 
 # %% ../nbs/02_data.ipynb #648158ba
-NAME_WORDS = ("file_name", "filename", "file", "image_name", "image", "img", "picture", "photo", "path", "file_path", "filepath", "name", "image_id", "id")
+NAME_WORDS = ("file_name", "filename", "file", "image_name", "image", "img", "picture", "photo", "path", "file_path",
+              "filepath", "name", "image_id", "id")
 CAPTION_WORDS = ("caption", "text", "description", "sentence", "comment", "title", "label")
 
-def _word(heading): return re.sub(r"\W+", "_", heading.strip().lower()).strip("_").removesuffix("s")
-def _caption_word(heading): return _word(re.sub(r"[\W_]*\d+\s*$", "", heading)) # caption_1, caption_2 ...
+def _word(heading): return re.sub(r"\W+", "_", heading.strip()[:40].lower()).strip("_").removesuffix("s")
+def _caption_word(heading): return _word(heading.strip()[:40].rstrip("0123456789")) # caption_1, caption_2 ...
 
-def _looks_named(cells, known): # -> how many of the cells name a picture that there is; how many anything that is called a picture
+def _looks_named(cells, known): # -> how many of the cells name a picture that there is, how many are called like one
     cells = [c for c in cells if isinstance(c, str)]
     return sum(_find(c, known) is not None for c in cells), sum(_base(c) != _stem(c) for c in cells)
 
@@ -113,8 +127,9 @@ def _is_header(cells, known):
 
 def _columns(header, rows, known): # -> the name's column; the captions' columns, none where no heading says so
     def worth(c):
-        word = _word(header[c])
-        return *_looks_named([row[c] for row in rows if c < len(row)], known), -NAME_WORDS.index(word) if word in NAME_WORDS else -len(NAME_WORDS), -c
+        word, cells = _word(header[c]), [row[c] for row in rows if c < len(row)]
+        rank = NAME_WORDS.index(word) if word in NAME_WORDS else len(NAME_WORDS)
+        return *_looks_named(cells, known), -rank, -c
     name = max(range(len(header)), key=worth)
     words = {c: _caption_word(heading) for c, heading in enumerate(header) if c != name}
     said = next((word for word in CAPTION_WORDS if word in words.values()), None)
@@ -125,52 +140,67 @@ class _NoCaptions(ValueError): pass
 
 def _by_header(path, header, rows, known): # rows: (number, cells) -> iterator of (name, captions)
     name, told = _columns(header, [cells for _, cells in rows], known)
-    if not told: raise _NoCaptions(f"{path} has no column of captions: none of {', '.join(map(repr, header))[:200]} is called caption or text")
+    if not told:
+        raise _NoCaptions(f"{path} has no column of captions: none of {', '.join(map(repr, header))[:200]} is called "
+                          "caption or text")
     for number, cells in rows:
         more, last = max(0, len(cells) - len(header)), told[-1]
         place = name + more if name > last else name
-        if len(cells) <= max(place, last): raise ValueError(f"{path}, row {number}: expected a name, a comma and a caption, not {', '.join(map(str, cells))[:100]!r}")
+        if len(cells) <= max(place, last):
+            raise ValueError(f"{path}, row {number}: expected a name, a comma and a caption, not "
+                             f"{', '.join(map(str, cells))[:100]!r}")
         captions = [cells[c] for c in told[:-1]] + ([", ".join(cells[last:last + more + 1])] if more else [cells[last]])
-        if not isinstance(cells[place], (str, int)): raise ValueError(f"{path}, row {number}: {header[name]!r} is no name of a picture")
+        if not isinstance(cells[place], (str, int)):
+            raise ValueError(f"{path}, row {number}: {header[name]!r} is no name of a picture")
         for caption in captions: yield str(cells[place]), caption if caption is not None else []
 
 def _without_header(path, rows, known): # the name first or last, the caption in all other cells
     for number, cells in rows:
-        if len(cells) < 2: raise ValueError(f"{path}, row {number}: expected a name, a comma and a caption, not {cells[0][:100]!r}")
+        if len(cells) < 2:
+            raise ValueError(f"{path}, row {number}: expected a name, a comma and a caption, not {cells[0][:100]!r}")
     cells = [cells for _, cells in rows]
-    if min(map(len, cells)) > 2 and any([c[0] for c in cells] == [str(k) for k in range(start, start + len(cells))] for start in (0, 1)):
-        cells = [c[1:] for c in cells]                                          # a column of row numbers
-    if _looks_named([c[-1] for c in cells], known) > _looks_named([c[0] for c in cells], known): return [(c[-1], ", ".join(c[:-1])) for c in cells]
-    return [(c[0], ", ".join(c[1:])) for c in cells]
+    counted = [[str(k) for k in range(start, start + len(cells))] for start in (0, 1)]
+    if min(map(len, cells)) > 2 and [c[0] for c in cells] in counted: cells = [c[1:] for c in cells]
+    first, last = (_looks_named([c[k] for c in cells], known) for k in (0, -1))
+    return [(c[-1], ", ".join(c[:-1])) if last > first else (c[0], ", ".join(c[1:])) for c in cells]
 
 # %% ../nbs/02_data.ipynb #04cd7b89
 LARGEST_FILE = 2 ** 28 # bytes, of a file of captions or of a file in an archive, unpacked
 MOST_ROWS = 2_000_000  # of a table, each of which may end in two characters
 
 def _content(path): # -> bytes
-    if (size := path.stat().st_size) > LARGEST_FILE: raise ValueError(f"{path} has {size:,} bytes, and at most {LARGEST_FILE:,} are read; take a part of it")
+    if (size := path.stat().st_size) > LARGEST_FILE:
+        raise ValueError(f"{printable(str(path))} has {size:,} bytes, and at most {LARGEST_FILE:,} are read; take a "
+                         "part of it")
     return path.read_bytes()
 
 def _text(path): # of at most MOST_ROWS lines
     try: text = _content(path).decode("utf-8-sig")
-    except UnicodeDecodeError: raise ValueError(f"{path} is not UTF-8 text; save it as UTF-8") from None
-    if text.count("\n") + text.count("\r") > 2 * MOST_ROWS: raise ValueError(f"{path} has more than {MOST_ROWS:,} rows; take a part of it")
+    except UnicodeDecodeError: raise ValueError(f"{printable(str(path))} is not UTF-8 text; save it as UTF-8") from None
+    if text.count("\n") + text.count("\r") > 2 * MOST_ROWS:
+        raise ValueError(f"{printable(str(path))} has more than {MOST_ROWS:,} rows; take a part of it")
     return text
 
 def _csv_rows(path): # -> list of (row number, list of cells)
     reader, rows, start = csv.reader(io.StringIO(_text(path), newline=""), skipinitialspace=True), [], 1
     try:
         for cells in reader:
-            if reader.line_num > start: raise ValueError(f"{path}, row {start}: a quotation mark opens here and is not closed in its row; remove it, or write it twice")
+            if reader.line_num > start:
+                raise ValueError(f"{path}, row {start}: a quotation mark opens here and is not closed in its row; "
+                                 "remove it, or write it twice")
             if any(cells): rows.append((start, [cell.strip() for cell in cells]))
             start = reader.line_num + 1
-    except csv.Error as e: raise ValueError(f"{path}, row {start}: no table of names and captions ({e}); save it as CSV again, and see that every quotation mark is closed") from e
+    except csv.Error as e:
+        raise ValueError(f"{path}, row {start}: no table of names and captions ({e}); save it as CSV again, and see "
+                         "that every quotation mark is closed") from e
     return rows
 
 def _csv_pairs(path, known):
     rows = _csv_rows(path)
     if not rows: return []
-    return _by_header(path, rows[0][1], rows[1:], known) if _is_header(rows[0][1], known) else _without_header(path, rows, known)
+    header = rows[0][1]
+    if _is_header(header, known): return _by_header(path, header, rows[1:], known)
+    return _without_header(path, rows, known)
 
 # %% ../nbs/02_data.ipynb #375bd441
 class _Picture(msgspec.Struct):
@@ -198,33 +228,41 @@ def _coco_pairs(path):
     content = read_json(path, _Coco, "of COCO's annotations take captions_*.json")
     names = {picture.id: picture.file_name for picture in content.images}
     for a in content.annotations:
-        if a.image_id not in names: raise ValueError(f"{path} is no captions file of COCO: it has a caption of picture {a.image_id!r}, and no such picture; take captions_*.json")
+        if a.image_id not in names:
+            raise ValueError(f"{path} is no captions file of COCO: it has a caption of picture {a.image_id!r}, and no "
+                             "such picture; take captions_*.json")
     return [(name, []) for name in names.values()] + [(names[a.image_id], a.caption) for a in content.annotations]
 
 def _jsonl_pairs(path, known):
-    rows = [(number, parse_json(line.encode(), f"{path}, row {number}", dict[str, msgspec.Raw], "each row should be an object with a name and a caption"))
-            for number, line in enumerate(_text(path).split("\n"), 1) if line.strip()]
+    def row(number, line): return parse_json(line.encode(), f"{path}, row {number}", dict[str, msgspec.Raw], remedy)
+    remedy = "it should be an object with a name and a caption"
+    rows = [(number, row(number, line)) for number, line in enumerate(_text(path).split("\n"), 1) if line.strip()]
     header = list(dict.fromkeys(key for _, row in rows for key in row))
-    return _by_header(path, header, [(number, [_value(row[key]) if key in row else None for key in header]) for number, row in rows], known) if rows else []
+    cells = [(number, [_value(row[key]) if key in row else None for key in header]) for number, row in rows]
+    return _by_header(path, header, cells, known) if rows else []
 
 # %% ../nbs/02_data.ipynb #d382e88d
 _READERS = {".csv": _csv_pairs, ".json": _json_pairs, ".jsonl": _jsonl_pairs}
 
-def read_captions(path,       # captions_*.json of COCO, or {name: caption or list}; a .csv or .jsonl of names and captions; or a folder
-                  names=None, # of the pictures, where they are known: the captions are then found by them; None: of a folder's own
+def read_captions(path,       # .json: captions_*.json of COCO, or {name: caption or list}; .csv, .jsonl; or a folder
+                  names=None, # of the pictures, where they are known: captions are then found by them
                   ):          # -> dict of picture's name without suffix -> list of strings
-    """Captions by picture. In a folder: captions.json, captions.csv, metadata.jsonl, metadata.csv (Hugging Face) and, beside NAME.jpg, NAME.txt with a
-    caption a line; the first of these that names a picture counts. FileNotFoundError or ValueError, in a sentence, for what cannot be read."""
+    """Captions by picture. In a folder: captions.json, captions.csv, metadata.jsonl, metadata.csv (Hugging Face) and, beside
+    NAME.jpg, NAME.txt with a caption a line; the first of these that names a picture counts. FileNotFoundError or
+    ValueError, in a sentence, for what cannot be read."""
     path = Path(path)
     if path.is_dir(): return _folder_captions(path, names)
-    if not path.is_file(): raise FileNotFoundError(f"there is no file of captions {printable(str(path))}; check the path")
-    if (read := _READERS.get(path.suffix.lower())) is None: raise ValueError(f"{printable(str(path))} is no file of captions: it must be a .json, .jsonl or .csv")
+    if not path.is_file():
+        raise FileNotFoundError(f"there is no file of captions {printable(str(path))}; check the path")
+    if (read := _READERS.get(path.suffix.lower())) is None:
+        raise ValueError(f"{printable(str(path))} is no file of captions: it must be a .json, .jsonl or .csv")
     known = _known(names)
     return _gathered(read(path, known), path, known)
 
 def _folder_captions(path, names):
     beside = {p.stem: p.with_suffix(".txt") for p in list_pictures(path)}
-    found = {stem: [line.strip() for line in _text(file).splitlines() if line.strip()] for stem, file in beside.items() if file.is_file()}
+    lines = {stem: _text(file).splitlines() for stem, file in beside.items() if file.is_file()}
+    found = {stem: [line.strip() for line in several if line.strip()] for stem, several in lines.items()}
     for file in (path / name for name in ("metadata.csv", "metadata.jsonl", "captions.csv", "captions.json")):
         try: found |= read_captions(file, beside if names is None else names) if file.is_file() else {}
         except _NoCaptions as e:
@@ -237,12 +275,17 @@ def report_match(captions, # dict of name -> list of strings, as `read_captions`
                  names,    # of the pictures
                  source,   # where the captions come from, for the sentence
                  ): # -> str, empty where all is well
-    "Warn, in one sentence, how many pictures have no caption and how many captions no picture. Where there are no captions at all, there is nothing to warn of."
+    "Warn, in one sentence, how many pictures have no caption and how many captions no picture; not where nobody spoke."
     told, names = [name for name in captions if captions[name]], list(names)
     without, unused = [name for name in names if not captions.get(name)], sorted(set(told) - set(names))
     if not told or not without and not unused: return ""
-    said = [f"no caption for {len(without):,} of the {len(names):,} pictures ({printable(str(without[0]))}, for one)"] if without else []
-    if unused: said.append(f"no picture for {len(unused):,} of the {len(told):,} names with captions ({printable(unused[0][:100])}, for one)")
+    said = []
+    if without:
+        said.append(f"no caption for {len(without):,} of the {len(names):,} pictures ({printable(str(without[0]))}, "
+                    "for one)")
+    if unused:
+        said.append(f"no picture for {len(unused):,} of the {len(told):,} names with captions "
+                    f"({printable(unused[0][:100])}, for one)")
     sentence = f"there is {' and '.join(said)} in {printable(str(source))}; compare the names"
     warnings.warn(sentence)
     return sentence
@@ -252,7 +295,8 @@ def _cache_path(source, files, label): # -> Path of an array
     facts = [(str(p), (status := p.stat()).st_size, status.st_mtime_ns, status.st_ctime_ns) for p in files]
     if source.is_file(): facts.append(_samples(source))
     folder = Path(os.environ.get("MY3YEAROLD_CACHE") or "~/.cache/my3yearold").expanduser()
-    return folder / f"{source.name.partition('.')[0]}-{label}-{hashlib.sha256(repr(facts).encode('utf-8', 'backslashreplace')).hexdigest()[:16]}.npy"
+    state = hashlib.sha256(repr(facts).encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    return folder / f"{source.name.partition('.')[0]}-{label}-{state}.npy"
 
 def _samples(path, length=2 ** 16): # -> one checksum of the file's beginning, middle and end
     total, end = hashlib.sha256(), path.stat().st_size
@@ -281,7 +325,8 @@ def _photographs(items, names, captions, make, size, source, files):
     return CaptionedImages(_images(items, make, size, path), [captions.get(name, []) for name in names], names)
 
 def image_folder(path, size=64) -> CaptionedImages:
-    "The pictures of a folder in the order of their names, with the captions that `read_captions` finds in it; warns where some have none."
+    "The pictures of a folder in the order of their names, with the captions that `read_captions` finds."
+    check_size(size)
     paths = list_pictures(path)
     if not paths: raise ValueError(f"the folder {path} holds no pictures ({', '.join(SUFFIXES)}); name the folder they are in")
     names, captions = [p.stem for p in paths], read_captions(path)
@@ -297,33 +342,41 @@ class _TooMuch(ValueError): pass
 
 def _check_unpacked(path, unpacked, packed): # bytes
     if unpacked > max(ALWAYS_UNPACKED, MOST_RATIO * packed):
-        raise _TooMuch(f"{path} unpacks to more than {MOST_RATIO} times its {packed:,} bytes, which no archive of pictures does; pack it again")
+        raise _TooMuch(f"{path} unpacks to more than {MOST_RATIO} times its {packed:,} bytes, which no archive of "
+                       "pictures does; pack it again")
 
 def _check_member(path, number, name, size): # which one of the archive's; bytes
-    if number > MOST_MEMBERS: raise _TooMuch(f"{path} has more than {MOST_MEMBERS:,} files in it; take an archive of fewer")
+    if number > MOST_MEMBERS:
+        raise _TooMuch(f"{path} has more than {MOST_MEMBERS:,} files in it; take an archive of fewer")
     if not 0 <= size <= LARGEST_FILE:
-        raise _TooMuch(f"{printable(name)} in {path} has {size:,} bytes, and at most {LARGEST_FILE:,} are read; take it out of the archive")
+        raise _TooMuch(f"{printable(name)} in {path} has {size:,} bytes, and at most {LARGEST_FILE:,} are read; take "
+                       "it out of the archive")
 
 # %% ../nbs/02_data.ipynb #0c18a807
 def _zipped(path): # -> ZipFile, names of the pictures in it in the order of their file names
     try: archive = zipfile.ZipFile(path)
     except Exception as e: # a damaged table of contents fails in many ways
-        if isinstance(e, OSError) and e.errno: raise # the system's own, a permission for instance, says what is wrong
-        raise ValueError(f"{path} is not a whole zip ({_reason(e)}): it is damaged, cut short or another kind of file; download it again") from None
-    for number, member in enumerate(archive.infolist(), 1): _check_member(path, number, member.filename, member.file_size)
+        if fault := system_fault(e, path): raise fault from e
+        raise ValueError(f"{path} is not a whole zip ({_reason(e)}): it is damaged, cut short or another kind of "
+                         "file; download it again") from None
+    for number, member in enumerate(archive.infolist(), 1):
+        _check_member(path, number, member.filename, member.file_size)
     pictures = [member for member in archive.infolist() if _is_picture(member.filename)]
     _check_unpacked(path, sum(member.file_size for member in pictures), path.stat().st_size)
     for member in pictures:
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-            raise ValueError(f"{printable(member.filename)} in {path} is packed in an unusual way (number {member.compress_type}); make the zip again with an ordinary program")
+            raise ValueError(f"{printable(member.filename)} in {path} is packed in an unusual way (number "
+                             f"{member.compress_type}); make the zip again with an ordinary program")
     return archive, sorted((member.filename for member in pictures), key=lambda n: (_stem(n), n))
 
 def _unzipped(archive, name): # -> binary file
     try:
-        with archive.open(name) as file: return io.BytesIO(file.read(archive.getinfo(name).file_size)) # to read "all" would unpack more, were there more
+        with archive.open(name) as file:
+            return io.BytesIO(file.read(archive.getinfo(name).file_size)) # and no more, were there more
     except Exception as e: # a checksum, a password, a place behind the end of the file ...
-        if isinstance(e, OSError) and e.errno: raise
-        raise ValueError(f"{printable(name)} in {archive.filename} cannot be read ({_reason(e)}); download the zip again") from e
+        if fault := system_fault(e, archive.filename): raise fault from e
+        raise ValueError(f"{printable(name)} in {archive.filename} cannot be read ({_reason(e)}); download the zip "
+                         "again") from e
 
 def _reason(error): return printable(" ".join(str(error).split())[:200]) or type(error).__name__
 
@@ -332,6 +385,7 @@ def coco_captions(images,      # folder or zip of pictures: val2017, train2014.z
                   annotations, # captions_val2017.json
                   size=64) -> CaptionedImages:
     "Photographs in the official layout of COCO (Chen et al., 2015), any year and split, in the order of their names; a picture that nobody described has the captions []."
+    check_size(size)
     images = Path(images)
     if images.is_dir():
         items = list_pictures(images)
@@ -339,7 +393,8 @@ def coco_captions(images,      # folder or zip of pictures: val2017, train2014.z
     else:
         if not images.is_file(): raise FileNotFoundError(f"there is no folder or zip of pictures {images}; check the path")
         archive, items = _zipped(images)
-        names, files, make = [_stem(n) for n in items], [images.resolve()], lambda n: tile(_unzipped(archive, n), size, f"{printable(n)} in {images}")
+        names, files = [_stem(n) for n in items], [images.resolve()]
+        make = lambda n: tile(_unzipped(archive, n), size, f"{n} in {images}")
     captions = read_captions(annotations, names)
     if not any(captions.get(name) for name in names):
         raise ValueError(f"none of the {len(names)} pictures in {images} has a caption in {annotations}; take the two that belong together")
@@ -358,12 +413,6 @@ class _Stack:
     "What a pickle has built so far: strings, lists, dicts, tuples."
     def __init__(self): self.values, self.marks, self.text = [], [], 0
 
-    def add_string(self, text):
-        self.text += len(text) + 50
-        if len(text) > LONGEST_STRING: raise ValueError(f"it has a string of {len(text):,} characters, and at most {LONGEST_STRING:,} are read")
-        if self.text > MOST_TEXT: raise ValueError(f"it makes more text than {MOST_TEXT:,} characters")
-        self.values.append(text)
-
     def mark(self):
         if len(self.marks) == DEEPEST: raise ValueError(f"it is nested more than {DEEPEST} deep")
         self.marks.append(len(self.values))
@@ -376,6 +425,21 @@ class _Stack:
 
     def pop(self, count): return [self.values.pop() for _ in range(count)][::-1]
 
+    def last(self, kind): # the list or dict that is being filled
+        if not self.values or type(self.values[-1]) is not kind:
+            raise ValueError(f"it fills a {kind.__name__} where there is none")
+        return self.values[-1]
+
+# %% ../nbs/02_data.ipynb #c3c380e0
+class _Builder(_Stack):
+    "A stack with what can be built on it."
+    def add_string(self, text):
+        self.text += len(text) + 50
+        if len(text) > LONGEST_STRING:
+            raise ValueError(f"it has a string of {len(text):,} characters, and at most {LONGEST_STRING:,} are read")
+        if self.text > MOST_TEXT: raise ValueError(f"it makes more text than {MOST_TEXT:,} characters")
+        self.values.append(text)
+
     def add_tuple(self, items):
         if any(type(item) is tuple for item in items): raise ValueError("it has a tuple within a tuple")
         self.values.append(tuple(items))
@@ -384,21 +448,18 @@ class _Stack:
         self.values.append({})
         self.update(items)
 
-    def extend(self, items): self._last(list).extend(items)
+    def extend(self, items): self.last(list).extend(items)
 
     def update(self, items): # name, captions, name, captions ...
-        if len(items) % 2 or not all(type(name) is str for name in items[::2]): raise ValueError("it has a name that is no string")
-        self._last(dict).update(zip(items[::2], items[1::2]))
-
-    def _last(self, kind): # the list or dict that is being filled
-        if not self.values or type(self.values[-1]) is not kind: raise ValueError(f"it fills a {kind.__name__} where there is none")
-        return self.values[-1]
+        if len(items) % 2 or not all(type(name) is str for name in items[::2]):
+            raise ValueError("it has a name that is no string")
+        self.last(dict).update(zip(items[::2], items[1::2]))
 
 # %% ../nbs/02_data.ipynb #94a5de39
 _ORDERED_DICT = object()
 
-class _Machine(_Stack):
-    "A stack with a memory, and with OrderedDict as the only thing that has a name."
+class _Machine(_Builder):
+    "The same with a memory, and with OrderedDict as the only thing that has a name."
     def __init__(self):
         super().__init__()
         self.memory = {}
@@ -418,15 +479,18 @@ class _Machine(_Stack):
         else: raise ValueError("it has one list or dict in two places")
 
     def name(self, module, name):
-        if (module, name) != ("collections", "OrderedDict"): raise ValueError(f"it asks for {module}.{name}, and nothing but collections.OrderedDict is let in")
+        if (module, name) != ("collections", "OrderedDict"):
+            raise ValueError(f"it asks for {module}.{name}, and nothing but collections.OrderedDict is let in")
         self.values.append(_ORDERED_DICT)
 
     def call(self):
         function, arguments = self.pop(2)
-        if function is not _ORDERED_DICT or type(arguments) is not tuple or len(arguments) > 1: raise ValueError("it calls something that is not OrderedDict")
+        if function is not _ORDERED_DICT or type(arguments) is not tuple or len(arguments) > 1:
+            raise ValueError("it calls something that is not OrderedDict")
         self.values.append({})
         for pair in arguments[0] if arguments else ():
-            if type(pair) not in (list, tuple) or len(pair) != 2: raise ValueError("it makes a dict of something that is no pair")
+            if type(pair) not in (list, tuple) or len(pair) != 2:
+                raise ValueError("it makes a dict of something that is no pair")
             self.update(pair)
 
 # %% ../nbs/02_data.ipynb #9c782858
@@ -438,12 +502,14 @@ def _utf8(text):
 
 def _whole_characters(text):
     "Halves of characters are joined; one without its other half becomes a question mark."
-    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\ufffd", "?")
+    if text.isascii(): return text
+    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace").replace("\ufffd", "?")
 
 def _quoted(file):
     "A string as Python 2's oldest protocol wrote it: a line, in quotation marks, with escapes."
     line = file.readline().strip()
-    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'): raise ValueError("it has a string without quotation marks")
+    if len(line) < 2 or line[:1] != line[-1:] or line[:1] not in (b"'", b'"'):
+        raise ValueError("it has a string without quotation marks")
     return codecs.escape_decode(line[1:-1])[0].decode("latin1")
 
 # %% ../nbs/02_data.ipynb #9a42442a
@@ -461,10 +527,12 @@ _OPERATIONS = { # what it is called in a file: how its argument is read, what it
     b"}": (None, lambda m: m.values.append({})), b"d": (None, lambda m: m.add_dict(m.marked())),
     b"s": (None, lambda m: m.update(m.pop(2))), b"u": (None, lambda m: m.update(m.marked())),
     b")": (None, lambda m: m.add_tuple([])), b"t": (None, lambda m: m.add_tuple(m.marked())),
-    b"\x85": (None, lambda m: m.add_tuple(m.pop(1))), b"\x86": (None, lambda m: m.add_tuple(m.pop(2))), b"\x87": (None, lambda m: m.add_tuple(m.pop(3))),
+    b"\x85": (None, lambda m: m.add_tuple(m.pop(1))), b"\x86": (None, lambda m: m.add_tuple(m.pop(2))),
+    b"\x87": (None, lambda m: m.add_tuple(m.pop(3))),
     b"p": (pickletools.read_decimalnl_short, _Machine.remember), b"q": (pickletools.read_uint1, _Machine.remember),
     b"r": (pickletools.read_uint4, _Machine.remember), b"\x94": (None, lambda m: m.remember(len(m.memory))),
-    b"g": (pickletools.read_decimalnl_short, _Machine.fetch), b"h": (pickletools.read_uint1, _Machine.fetch), b"j": (pickletools.read_uint4, _Machine.fetch),
+    b"g": (pickletools.read_decimalnl_short, _Machine.fetch), b"h": (pickletools.read_uint1, _Machine.fetch),
+    b"j": (pickletools.read_uint4, _Machine.fetch),
     b"c": (pickletools.read_stringnl_noescape_pair, lambda m, names: m.name(*names.split(" ", 1))),
     b"\x93": (None, lambda m: m.name(*m.pop(2))), b"R": (None, lambda m: m.call())}
 
@@ -489,8 +557,10 @@ def _read_pickle(content, # bytes
     try: captions = _run(content)
     except Exception as e: # a damaged pickle fails in as many ways as it has operations
         reason = e if isinstance(e, ValueError) and str(e).startswith("it ") else "it is damaged"
-        raise ValueError(f"{name} is not a captions pickle that can be trusted ({printable(str(reason)[:200])}); take the course's own file") from e
-    if type(captions) is not dict: raise ValueError(f"{name} holds no captions: expected names, each with a string or a list of strings")
+        raise ValueError(f"{name} is not a captions pickle that can be trusted ({printable(str(reason)[:200])}); take "
+                         "the course's own file") from e
+    if type(captions) is not dict:
+        raise ValueError(f"{name} holds no captions: expected names, each with a string or a list of strings")
     return _gathered(captions.items(), name)
 
 # %% ../nbs/02_data.ipynb #371a40b2
@@ -506,14 +576,17 @@ def _in_folder(path, prefix): # -> list of paths
 # %% ../nbs/02_data.ipynb #2a92bf07
 class _Stream:
     "An unpacked stream that counts what is read of it."
-    def __init__(self, path, stream): self.path, self.stream, self.packed, self.unpacked, self.announced = path, stream, path.stat().st_size, 0, HEADERS
+    def __init__(self, path, stream):
+        self.path, self.stream, self.packed = path, stream, path.stat().st_size
+        self.unpacked, self.announced = 0, HEADERS
 
     def read(self, size):
         block = self.stream.read(size)
         self.unpacked += len(block)
         self.announced -= len(block)
         _check_unpacked(self.path, self.unpacked, self.packed)
-        if self.announced < 0: raise _TooMuch(f"{self.path} has headers of more than {HEADERS:,} bytes for one file in it; pack it again")
+        if self.announced < 0:
+            raise _TooMuch(f"{self.path} has headers of more than {HEADERS:,} bytes for one file in it; pack it again")
         return block
 
 HEADERS = 2 ** 16 # bytes, padding and what tarfile reads in advance included
@@ -531,27 +604,30 @@ def _members(tar, stream): # -> iterator of tarfile.TarInfo
 def _in_archive(path, prefix): # -> iterator of (name, bytes, or None for a picture of another split)
     "The same out of an archive. It is read as a stream: nothing of it is ever written to disk."
     try:
-        with path.open("rb") as raw, bz2.open(raw) as unpacked, tqdm(total=path.stat().st_size, desc=f"reading {path.name}", unit="B", unit_scale=True) as bar:
+        bar = tqdm(total=path.stat().st_size, desc=f"reading {path.name}", unit="B", unit_scale=True)
+        with path.open("rb") as raw, bz2.open(raw) as unpacked, bar:
             stream = _Stream(path, unpacked)
             with tarfile.open(fileobj=stream, mode="r|") as tar:
                 for member in _members(tar, stream):
                     name = PurePosixPath(member.name)
-                    picture = name.parent.name.startswith(tuple(PREFIXES.values())) and _is_picture(name)
-                    if member.isfile() and picture and not name.parent.name.startswith(prefix): yield member.name, None
-                    elif member.isfile() and (picture or name.name == CAPTIONS_PICKLE): yield member.name, tar.extractfile(member).read()
+                    split, picture = name.parent.name, _is_picture(name) and member.isfile()
+                    if picture and split.startswith(prefix) or name.name == CAPTIONS_PICKLE and member.isfile():
+                        yield member.name, tar.extractfile(member).read()
+                    elif picture and split.startswith(tuple(PREFIXES.values())): yield member.name, None
                     bar.update(raw.tell() - bar.n)
             stream.announced = float("inf")
             while block := stream.read(1 << 20): # after the tar's end mark only padding may come; reading on shows whether the rest is there
                 if block.strip(b"\0"): raise tarfile.ReadError("a damaged header")
     except _TooMuch: raise
     except Exception as e: # a damaged header fails in many ways
-        if isinstance(e, OSError) and e.errno: raise # the system's own, a permission for instance, says what is wrong
-        raise ValueError(f"{path} is not a whole .tar.bz2 archive ({_reason(e)}): it is damaged, cut short or another kind of file; download it again") from e
+        if fault := system_fault(e, path): raise fault from e
+        raise ValueError(f"{path} is not a whole .tar.bz2 archive ({_reason(e)}): it is damaged, cut short or another "
+                         "kind of file; download it again") from e
 
 # %% ../nbs/02_data.ipynb #00b6a593
-def _course(path, split): # -> list of (name, path or bytes), in the order of names; dict of stem -> captions; stems of the other split
-    prefix, items, captions = PREFIXES[split], {}, {}
-    elsewhere = {p.stem for other in PREFIXES.values() if other != prefix and path.is_dir() for p in _in_folder(path, other)}
+def _course(path, split): # -> (name, path or bytes) in the order of names; stem -> captions; the other split's stems
+    prefix, items, captions, elsewhere = PREFIXES[split], {}, {}, set()
+    if path.is_dir(): elsewhere = {p.stem for other in {*PREFIXES.values()} - {prefix} for p in _in_folder(path, other)}
     members = ((str(p), p) for p in _in_folder(path, prefix)) if path.is_dir() else _in_archive(path, prefix)
     for name, content in members:
         if content is None: elsewhere.add(_stem(name))
@@ -567,7 +643,7 @@ class _Kept(msgspec.Struct):
     captions: list[list[str]]
     warning: str = "" # what `report_match` had to say
 
-def _load_cache(path, size): # path of the array -> CaptionedImages and the warning, or None if there is nothing to trust
+def _load_cache(path, size): # path of the array -> CaptionedImages and the warning, or None for nothing to trust
     try: kept = read_json(path.with_suffix(".json"), _Kept)
     except (OSError, ValueError): return None
     array = open_array(path, (len(kept.names), 3, size, size))
@@ -581,7 +657,8 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
     """The course's photographs, from all folders in it called train... or val..., in the order of their names. What was decoded is kept in
     $MY3YEAROLD_CACHE or ~/.cache/my3yearold, and the next call maps it into memory. FileNotFoundError or ValueError for what cannot be read."""
     path = Path(path)
-    if split not in PREFIXES: raise ValueError(f"unknown split {split!r}; there are 'train' and 'valid'")
+    check_size(size)
+    if split not in list(PREFIXES): raise ValueError(f"unknown split {split!r}; there are 'train' and 'valid'")
     if not path.exists(): raise FileNotFoundError(f"there is no archive or folder {path}; check the path")
     path = path.resolve()
     cache = _cache_path(path, _in_folder(path, PREFIXES[split]) if path.is_dir() else [path], f"{split}-{size}")
@@ -594,7 +671,8 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
     def make(item):
         name, content = item
         return tile(content, size) if isinstance(content, Path) else tile(io.BytesIO(content), size, f"{name} in {path}")
-    data = CaptionedImages(_images(items, make, size, cache), [captions.get(name, []) for name in stems], [printable(name) for name in stems])
+    images = _images(items, make, size, cache)
+    data = CaptionedImages(images, [captions.get(name, []) for name in stems], [printable(name) for name in stems])
     try: write_json(cache.with_suffix(".json"), _Kept(data.names, data.captions, warning))
     except OSError: pass # _images has warned already
     return data
@@ -602,6 +680,7 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
 # %% ../nbs/02_data.ipynb #70626c99
 def describe(data, min_count=5): # CaptionedImages -> dict of str -> str, for print
     "What a reader wants to know of a data set before training on it, a line for each. A word seen less than `min_count` times is unknown."
+    if not len(data): raise ValueError("there are no pictures to describe")
     n, captions = len(data), [c for several in data.captions for c in several]
     images = data.images[torch.linspace(0, n - 1, min(n, 4000), dtype=torch.double).round().long()] # of more, so many evenly spread ones are measured
     given = centre(1, images.shape[-1]).expand_as(images)

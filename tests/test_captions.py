@@ -5,7 +5,7 @@ import pytest
 import torch
 from hypothesis import given as forall, settings, strategies as st
 
-from my3yearold.captions import PADDING, UNKNOWN, Vocabulary, join_captions, tokens
+from my3yearold.captions import MOST_TOKENS, PADDING, UNKNOWN, Vocabulary, join_captions, tokens
 
 sentences = st.text(alphabet=st.sampled_from("abCdÉß'-.!?,| \t\n"), max_size=25)
 anything = st.text(max_size=25)
@@ -148,3 +148,56 @@ def test_the_mark_is_a_token_of_its_own():
         mark = vocabulary.index["|"]
         assert (vocabulary.encode(joined[0])[0] == mark).sum() == 1
         assert "|" not in Vocabulary.build(several, level=level).index    # unjoined captions do not teach it
+
+
+# ---- what a user may hand in ----
+
+def test_of_a_book_the_beginning_is_read_and_it_is_said():
+    "A megabyte took half a minute and 2.7 GB in the network."
+    vocabulary = Vocabulary.build([["a dog runs"]], min_count=1)
+    book = "a dog " * 170_000
+    with pytest.warns(UserWarning) as told: ids, lengths = vocabulary.encode(["a dog", book, "a " * 1025])
+    assert [str(w.message) for w in told] == ["2 of 3 captions were cut: the longest has 340,000 tokens, and the "
+                                              "first 1,024 are read"]
+    assert ids.shape == (3, MOST_TOKENS) and lengths.tolist() == [2, 1024, 1024]
+    assert torch.equal(ids[1], vocabulary.encode(["a dog " * 512])[0][0])
+    letters = Vocabulary.build([["a dog runs"]], min_count=1, level="char")
+    with pytest.warns(UserWarning, match="1 of 1 captions were cut: the longest has 1,019,999 tokens"):
+        assert letters.encode([book])[1].tolist() == [1024]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_thousand_words_are_read_whole():
+    assert Vocabulary.build([["a"]], 1).encode(["a " * MOST_TOKENS])[1].tolist() == [MOST_TOKENS]
+
+
+def refused(call, error, *parts):
+    with pytest.raises(error) as caught: call()
+    assert "\n" not in str(caught.value) and all(part in str(caught.value) for part in parts), caught.value
+
+
+def test_what_is_no_list_of_captions():
+    vocabulary = Vocabulary.build([["a cat"]], min_count=1)
+    for call in (vocabulary.encode, join_captions, lambda captions: Vocabulary.build([captions]),
+                 lambda captions: vocabulary.coverage([captions]), Vocabulary):
+        for wrong in ("a cat", b"a cat", None, 3):
+            refused(lambda: call(wrong), TypeError, "list of strings", type(wrong).__name__)
+        for wrong in ([3], ["a cat", None], [["a cat"]], [b"a cat"], [float("nan")]):
+            refused(lambda: call(wrong), TypeError, "a caption is a string")
+    refused(lambda: Vocabulary.build(["a cat"]), TypeError, "list of strings", "[caption]")
+    for wrong in (None, 3, ["a cat"], b"a cat"):
+        for call in (tokens, vocabulary.unknown): refused(lambda: call(wrong), TypeError, "a caption is a string")
+    for wrong in ("5", None, 2.5, float("nan")): refused(lambda: Vocabulary.build([["a"]], wrong), TypeError, "integer")
+
+
+def test_what_cannot_be_decoded():
+    vocabulary = Vocabulary.build([["a cat"]], min_count=1)
+    for wrong in ("a", None, [[2]], torch.tensor([2])): refused(lambda: vocabulary.decode(wrong), TypeError, "(N, T)")
+    for wrong in (4, -1, 10**9):
+        refused(lambda: vocabulary.decode(torch.tensor([[2, wrong]])), ValueError, "0 to 3", str(wrong))
+    assert vocabulary.decode(torch.zeros(0, 3, dtype=torch.long)) == []
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "3", '{"words": "abc"}', '{"words": [1]}', '{"level": 3, "words": []}',
+                                  '{"level": "word"}', "[" * 100_000, '{"words": ["\\ud800"]}'])
+def test_a_vocabulary_that_is_none(text): refused(lambda: Vocabulary.from_json(text), ValueError, "the vocabulary")

@@ -27,7 +27,7 @@ from my3yearold.data import (CAPTIONS_PICKLE, CaptionedImages, coco_captions, co
                              sample_photos, zero_order_entropy)
 from my3yearold.pictures import CHUNK, SAMPLES, CacheError, course_resize, make_array, open_array, read_picture, sample_photographs
 
-pytestmark = pytest.mark.filterwarnings("ignore:there is no ")            # most sets here have a picture or a caption too many
+pytestmark = pytest.mark.filterwarnings("ignore:there is no ")            # most sets here have a picture too many
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
 
 
@@ -530,8 +530,11 @@ def test_folders_that_are_none(tmp_path):
 
 
 @pytest.mark.parametrize("name, content, part", [
-    ("c.json", b"{", "JSON"), ("c.json", b"\xff\xfe", "JSON"), ("c.json", b"[]", "list of strings"), ("c.json", b'{"a": 3}', "'a'"), ("c.json", b'{"a": [1]}', "'a'"),
-    ("c.json", b"[" * 100_000, "list of strings"), ("c.csv", b"name,caption\nalone\n", "row 2"), ("c.csv", b"\xff\xfe", "UTF-8"), ("c.txt", b"x", ".json, .jsonl or .csv"),
+    ("c.json", b"{", "JSON"), ("c.json", b"\xff\xfe", "JSON"), ("c.json", b"[]", "list of strings"),
+    ("c.json", b'{"a": 3}', "'a'"), ("c.json", b'{"a": [1]}', "'a'"),
+    ("c.json", b"[" * 100_000, "list of strings"), ("c.csv", b"name,caption\nalone\n", "row 2"), ("c.csv", b"\xff\xfe",
+                                                                                                  "UTF-8"),
+    ("c.txt", b"x", ".json, .jsonl or .csv"),
     ("c.json", json.dumps(dict(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[{"image_id": 1, "bbox": []}])).encode(), "captions_*.json"),
     ("c.json", json.dumps(dict(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[{"image_id": 2, "caption": "x"}])).encode(), "COCO")])
 def test_files_of_captions_that_are_none(tmp_path, name, content, part):
@@ -563,7 +566,9 @@ def test_coco(tmp_path):
     file = tmp_path / "captions_val2017.json"
     file.write_text(json.dumps(dict(images=[dict(id=7, file_name="000000000007.jpg"), dict(id=8, file_name="absent.jpg")],
                                     annotations=[dict(image_id=7, caption="A cat. "), dict(image_id=8, caption="x"), dict(image_id=7, caption="One cat.")])))
-    with pytest.warns(UserWarning, match=r"no caption for 1 of the 2 pictures \(000000000009, .* no picture for 1 of the 2 names .*\(absent, .*captions_val2017.json"): found = coco_captions(tmp_path, file, size=32)
+    with pytest.warns(UserWarning, match=r"no caption for 1 of the 2 pictures \(000000000009, .* no picture for 1 of "
+                                         r"the 2 names .*\(absent, .*captions_val2017.json"):
+        found = coco_captions(tmp_path, file, size=32)
     assert found.names == ["000000000007", "000000000009"] and found.captions == [["A cat.", "One cat."], []] and found.images.shape == (2, 3, 32, 32)
     file.write_text(json.dumps(dict(images=[dict(id=7, file_name="COCO_val2014_000000000007.jpg")], annotations=[])))
     refused(lambda: coco_captions(tmp_path, file), tmp_path, file)
@@ -586,7 +591,8 @@ def test_official_names_from_a_folder_and_from_a_zip(tmp_path, year, split):
         archive.writestr(f"{split}{year}/", b"")
         for n in reversed(names): archive.write(folder / n, f"{split}{year}/{n}")
     file = coco_file(tmp_path / f"captions_{split}{year}.json", names)
-    with pytest.warns(UserWarning, match=rf"no caption for 1 of the 3 pictures \({Path(names[-1]).stem}, for one\) in") as told:
+    last = Path(names[-1]).stem
+    with pytest.warns(UserWarning, match=rf"no caption for 1 of the 3 pictures \({last}, for one\) in") as told:
         one, other = coco_captions(folder, file), coco_captions(tmp_path / f"{split}{year}.zip", file)
     assert len(told) == 2                                                 # no picture is missing
     assert same(one, other) and one.names == [Path(n).stem for n in names]

@@ -1,12 +1,16 @@
-"""Files that mean harm: small ones that ask for much memory or time, and ones that ask to be run. Each is refused, or read as what it is,
-in one sentence, in little memory and soon."""
+"""Files that mean harm: small ones that ask for much memory or time, and ones that ask to be run. Each is refused in one
+sentence, or read as what it is, in little memory and soon."""
 import bz2
+import importlib.util
 import io
 import pickle
+import signal
+import sys
 import tarfile
 import time
 import tracemalloc
 import zipfile
+from pathlib import Path
 
 import pytest
 from PIL import Image
@@ -46,7 +50,8 @@ PICKLES = {                                                                # -> 
     "300,000 marks": (b"(" * 300_000 + b".", "16 deep"),
     "a list in itself": (b"}U\x01a]q\x00h\x00as.", "no caption"),
     "one long string 100,000 times": (b"}U\x01a]" + LONG + b"q\x00a" + b"h\x00a" * 100_000 + b"s.", "text"),
-    "one list 100,000 times": (b"}(U\x01a](" + (b"U\xc8" + b"b" * 200) * 1000 + b"eq\x00" + b"".join(text(b"%d" % i) + b"h\x00" for i in range(100_000)) + b"u.", "text"),
+    "one list 100,000 times": (b"}(U\x01a](" + (b"U\xc8" + b"b" * 200) * 1000 + b"eq\x00"
+                               + b"".join(text(b"%d" % i) + b"h\x00" for i in range(100_000)) + b"u.", "text"),
     "a string that is too long": (b"}U\x01a]" + text(b"x" * 100_001) + b"as.", "100,000"),
     "a string that is not there": (b"}X\xff\xff\xff\x7f.", "damaged"),
     "a number of a million digits": (b"}p" + b"9" * 1_000_000 + b"\n.", "damaged"),
@@ -73,8 +78,10 @@ def test_a_large_number_is_as_good_as_a_small_one():
 
 
 @pytest.mark.parametrize("limit, value, content", [
-    ("MOST_OPERATIONS", 9, b"}" * 20 + b"."), ("MOST_REMEMBERED", 3, b"}" + b"".join(b"q%c" % i for i in range(9)) + b"."),
-    ("MOST_TEXT", 200, b"}U\x01a]" + b"U\x01ba" * 9 + b"s."), ("LONGEST_STRING", 3, b"}U\x04abcd]s."), ("DEEPEST", 2, b"(((.")])
+    ("MOST_OPERATIONS", 9, b"}" * 20 + b"."), ("MOST_REMEMBERED", 3,
+                                               b"}" + b"".join(b"q%c" % i for i in range(9)) + b"."),
+    ("MOST_TEXT", 200, b"}U\x01a]" + b"U\x01ba" * 9 + b"s."), ("LONGEST_STRING", 3, b"}U\x04abcd]s."),
+    ("DEEPEST", 2, b"(((.")])
 def test_every_limit_of_a_pickle_is_kept_and_told(monkeypatch, limit, value, content):
     monkeypatch.setattr(data, limit, value)
     with pytest.raises(ValueError, match=rf"some.pkl .* {value}\b"): data._read_pickle(content, "some.pkl")
@@ -94,21 +101,28 @@ def test_half_a_character():
 
 
 PYTHON2 = { # written by Python 2.7.18: OrderedDict of str, unicode, one list in two places, one string in two places
-    "protocol 0": b'ccollections\nOrderedDict\np1\n((lp2\n(lp3\nS\'b_1\'\np4\na(lp5\nS\'A caf\\xc3\\xa9, voil\\xc3\\xa0 "quoted" and it\\\'s.\'\np6\naS\'two\\\\n "x"\'\np7\naaa'
-                  b"(lp8\nS'a_2'\np9\na(lp10\nVun caf\xe9 \\U0001f408 \\u65e5\np11\naS'a kite'\np12\naaa(lp13\nS'c_3'\np14\nag10\naa(lp15\nS'e_4'\np16\na(lp17\naa"
+    "protocol 0": b'ccollections\nOrderedDict\np1\n((lp2\n(lp3\nS\'b_1\'\np4\na(lp5\nS\'A caf\\xc3\\xa9, '
+                  b'voil\\xc3\\xa0 "quoted" and it\\\'s.\'\np6\naS\'two\\\\n "x"\'\np7\naaa'
+                  b"(lp8\nS'a_2'\np9\na(lp10\nVun caf\xe9 \\U0001f408 \\u65e5\np11\naS'a "
+                  b"kite'\np12\naaa(lp13\nS'c_3'\np14\nag10\naa(lp15\nS'e_4'\np16\na(lp17\naa"
                   b"(lp18\nV\xe9t\xe9\np19\na(lp20\nS'same'\np21\nag21\naaatRp22\n.",
-    "protocol 1": b'ccollections\nOrderedDict\nq\x01(]q\x02(]q\x03(U\x03b_1q\x04]q\x05(U"A caf\xc3\xa9, voil\xc3\xa0 "quoted" and it\'s.q\x06U\ttwo\\n "x"q\x07ee]q\x08('
-                  b"U\x03a_2q\t]q\n(X\x11\x00\x00\x00un caf\xc3\xa9 \xf0\x9f\x90\x88 \xe6\x97\xa5q\x0bU\x06a kiteq\x0cee]q\r(U\x03c_3q\x0eh\ne]q\x0f(U\x03e_4q\x10]q\x11e"
+    "protocol 1": b'ccollections\nOrderedDict\nq\x01(]q\x02(]q\x03(U\x03b_1q\x04]q\x05(U"A caf\xc3\xa9, voil\xc3\xa0 '
+                  b'"quoted" and it\'s.q\x06U\ttwo\\n "x"q\x07ee]q\x08('
+                  b"U\x03a_2q\t]q\n(X\x11\x00\x00\x00un caf\xc3\xa9 \xf0\x9f\x90\x88 \xe6\x97\xa5q\x0bU\x06a "
+                  b"kiteq\x0cee]q\r(U\x03c_3q\x0eh\ne]q\x0f(U\x03e_4q\x10]q\x11e"
                   b"]q\x12(X\x05\x00\x00\x00\xc3\xa9t\xc3\xa9q\x13]q\x14(U\x04sameq\x15h\x15eeetRq\x16.",
-    "protocol 2": b'\x80\x02ccollections\nOrderedDict\nq\x01]q\x02(]q\x03(U\x03b_1q\x04]q\x05(U"A caf\xc3\xa9, voil\xc3\xa0 "quoted" and it\'s.q\x06U\ttwo\\n "x"q\x07ee]q\x08('
-                  b"U\x03a_2q\t]q\n(X\x11\x00\x00\x00un caf\xc3\xa9 \xf0\x9f\x90\x88 \xe6\x97\xa5q\x0bU\x06a kiteq\x0cee]q\r(U\x03c_3q\x0eh\ne]q\x0f(U\x03e_4q\x10]q\x11e"
+    "protocol 2": b'\x80\x02ccollections\nOrderedDict\nq\x01]q\x02(]q\x03(U\x03b_1q\x04]q\x05(U"A caf\xc3\xa9, '
+                  b'voil\xc3\xa0 "quoted" and it\'s.q\x06U\ttwo\\n "x"q\x07ee]q\x08('
+                  b"U\x03a_2q\t]q\n(X\x11\x00\x00\x00un caf\xc3\xa9 \xf0\x9f\x90\x88 \xe6\x97\xa5q\x0bU\x06a "
+                  b"kiteq\x0cee]q\r(U\x03c_3q\x0eh\ne]q\x0f(U\x03e_4q\x10]q\x11e"
                   b"]q\x12(X\x05\x00\x00\x00\xc3\xa9t\xc3\xa9q\x13]q\x14(U\x04sameq\x15h\x15eee\x85Rq\x16.",
 }
 
 
 @pytest.mark.parametrize("protocol", PYTHON2)
 def test_python_2_itself(protocol):
-    expected = {"b_1": ['A café, voilà "quoted" and it\'s.', 'two\\n "x"'], "a_2": ["un café 🐈 日", "a kite"], "c_3": ["un café 🐈 日", "a kite"], "e_4": [], "été": ["same"] * 2}
+    expected = {"b_1": ['A café, voilà "quoted" and it\'s.', 'two\\n "x"'], "a_2": ["un café 🐈 日", "a kite"],
+                "c_3": ["un café 🐈 日", "a kite"], "e_4": [], "été": ["same"] * 2}
     found = data._read_pickle(PYTHON2[protocol], "some.pkl")
     assert found == expected and list(found) == list(expected)
 
@@ -118,7 +132,8 @@ def test_pickles_of_today(protocol):
     from collections import OrderedDict
     captions = {"a.jpg": ["é", "日本", "naïve café"], "b": "one string"}
     for kind in (dict, OrderedDict):
-        assert data._read_pickle(pickle.dumps(kind(captions), protocol), "some.pkl") == {"a": ["é", "日本", "naïve café"], "b": ["one string"]}
+        assert data._read_pickle(pickle.dumps(kind(captions), protocol), "some.pkl") == {"a": ["é", "日本", "naïve café"],
+                                                                                         "b": ["one string"]}
 
 
 # --- archives
@@ -139,7 +154,8 @@ def header(name, size, kind=tarfile.REGTYPE):
     return info.tobuf(tarfile.GNU_FORMAT)
 
 
-def member(name, content, kind=tarfile.REGTYPE): return header(name, len(content), kind) + content + bytes(-len(content) % 512)
+def member(name, content, kind=tarfile.REGTYPE):
+    return header(name, len(content), kind) + content + bytes(-len(content) % 512)
 
 
 def pack(path, *parts):
@@ -153,7 +169,10 @@ GOOD = member("inpainting/train2014/a.jpg", jpeg())
 
 
 def pax(**facts):
-    lines = b"".join(b"%d %s=%s\n" % (len(k) + len(v) + 3 + len(str(len(k) + len(v) + 5)), k.encode(), v) for k, v in facts.items())
+    def line(key, value):
+        length = len(key) + len(value) + 3
+        return b"%d %s=%s\n" % (length + len(str(length + 2)), key.encode(), value)
+    lines = b"".join(line(k, v) for k, v in facts.items())
     return member("x", lines, tarfile.XHDTYPE)
 
 
@@ -161,7 +180,7 @@ TARS = {                                                                    # ->
     "a picture of 2^62 bytes": ([GOOD + header("x/train/b.jpg", 2**62)], "x/train/b.jpg in"),
     "another file of 2^62 bytes": ([GOOD + header("x/notes.txt", 2**62)], "x/notes.txt in"),
     "of an unknown kind": ([GOOD + header("x/what", 2**62, b"Z")], "x/what in"),
-    "by a pax header": ([GOOD + pax(size=b"4611686018427387904") + member("x/train/b.jpg", jpeg())], "x/train/b.jpg in"),
+    "by a pax header": ([GOOD + pax(size=b"%d" % 2**62) + member("x/train/b.jpg", jpeg())], "x/train/b.jpg in"),
     "less than nothing": ([GOOD + pax(size=b"-1024") + member("x/train/b.jpg", jpeg())], "x/train/b.jpg in"),
     "a name of 2 GB": ([GOOD + header("x", 2**31, tarfile.GNUTYPE_LONGNAME), ZEROS], "headers"),
     "a pax header of 2 GB": ([GOOD + header("x", 2**31, tarfile.XHDTYPE), ZEROS], "headers"),
@@ -169,7 +188,8 @@ TARS = {                                                                    # ->
     "2 GB of one file": ([GOOD + header("x/train/b.jpg", 2**31), ZEROS], "x/train/b.jpg in"),
     "many files of 100 MB": ([GOOD + header("x/train/b.jpg", 96_000_000), ZEROS], "100 times"),
     "2 GB behind the end": ([GOOD + bytes(1024), ZEROS], "100 times"),
-    "a name that steers a terminal": ([GOOD + member("x/train/\x1b[31m\nb.jpg", b"no picture")], "x/train/\\x1b[31m\\nb.jpg in"),
+    "a name that steers a terminal": ([GOOD + member("x/train/\x1b[31m\nb.jpg", b"no picture")],
+                                      "x/train/\\x1b[31m\\nb.jpg in"),
 }
 
 
@@ -233,7 +253,8 @@ def test_a_zip_that_names_one_file_a_thousand_times(tmp_path):
     entry, end = content[start:content.index(b"PK\5\6")], bytearray(content[content.index(b"PK\5\6"):])
     end[8:12] = (1000).to_bytes(2, "little") * 2
     end[12:16] = (1000 * len(entry)).to_bytes(4, "little")
-    path.write_bytes(content[:start] + b"".join(entry.replace(b"a.jpg", b"%05d" % i).replace(b"%05d" % i, b"%d.jpg" % (i % 10)) for i in range(1000)) + end)
+    entries = [entry.replace(b"a.jpg", b"%d.jpg" % (i % 10)) for i in range(1000)]
+    path.write_bytes(content[:start] + b"".join(entries) + end)
     refused(coco(tmp_path, path), path, "100 times")
 
 
@@ -282,3 +303,67 @@ def test_a_pickle_and_a_table_that_are_too_large(tmp_path, monkeypatch):
     refused(lambda: data.course_archive(tmp_path / "x"), data.CAPTIONS_PICKLE, "1,001", "1,000")
     (tmp_path / "c.csv").write_text("name,caption\n" + "a,b\n" * 1000)
     refused(lambda: data.read_captions(tmp_path / "c.csv"), tmp_path / "c.csv", "1,000")
+
+
+# --- whatever may be wrong: a thousand damaged files (benchmarks/fuzz.py makes as many as one likes)
+
+def load_fuzz():
+    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).resolve().parent.parent / "benchmarks" / "fuzz.py")
+    module = sys.modules["fuzz"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+fuzz = load_fuzz()
+CASES = -(-1000 // len(fuzz.READERS)) # of each reader
+
+
+@pytest.mark.parametrize("name", list(fuzz.READERS))
+@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
+def test_damaged_files_are_read_or_refused_in_a_line(name):
+    figures, faults = fuzz.run([name], CASES, seed=0)
+    assert faults == []
+    counts = {outcome for outcome in figures[name] if outcome not in ("seconds", "megabytes")}
+    assert "read" in counts and (len(counts) > 1 or name == "caption") and sum(figures[name][o] for o in counts) == CASES
+
+
+def test_a_case_can_be_repeated(tmp_path):
+    for name in fuzz.READERS:
+        contents = []
+        for k in range(2):
+            folder = tmp_path / f"{name}-{k}"
+            folder.mkdir()
+            fuzz.write_case(name, 7, 3, folder)
+            contents.append({p.name: p.read_bytes() for p in folder.iterdir()})
+        assert contents[0] == contents[1] and contents[0], name
+
+
+def raises(error):
+    def read(folder): raise error
+    return read
+
+
+def busy(folder):
+    while True: pass
+
+
+FAULTS = {
+    "another error": (raises(KeyError("a.txt")), "KeyError"), "a failed check": (raises(AssertionError()), "AssertionError"),
+    "two lines": (raises(ValueError("a.txt:\nbad")), "no line"), "no name": (raises(TypeError("bad")), "no line"),
+    "control characters": (raises(ValueError("a.txt \x1b[31m")), "no line"), "too long": (busy, "TooLong"),
+    "too large": (lambda folder: None, "400 MB"), "whole and refused": (raises(ValueError("a.txt is not read")), "whole"),
+}
+
+
+@pytest.mark.parametrize("kind", FAULTS)
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="a case is ended by an alarm, which Windows does not have")
+def test_the_harness_notices(tmp_path, monkeypatch, kind):
+    read, told = FAULTS[kind]
+    monkeypatch.setattr(fuzz, "SECONDS", 0.3)
+    monkeypatch.setattr(fuzz, "MEGABYTES", 100)
+    if kind == "too large": monkeypatch.setattr(fuzz, "peak", iter((100, 500)).__next__)
+    monkeypatch.setitem(fuzz.READERS, "bad", fuzz.Reader(lambda rng: {"a.txt": b"some text"}, read))
+    whole = next(n for n in range(50) if fuzz.write_case("bad", 0, n, tmp_path) == (kind == "whole and refused"))
+    figures, faults = fuzz.run(["bad"], 1, 0, tmp_path / "failures", whole)
+    assert figures["bad"]["failure"] == len(faults) == 1 and told in faults[0]["fault"], faults
+    assert (tmp_path / "failures" / f"bad-0-{whole}" / "a.txt").is_file()

@@ -17,7 +17,8 @@ NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 PAGES = [path for path in NOTEBOOKS if path.stem != "index"]
 MODULES = sorted(path for path in (ROOT / "my3yearold").glob("*.py") if not path.stem.startswith("_"))
 FLOORS = [                                  # a module imports from the floors above it in this list, never from its own
-    {"files", "scenes", "captions", "masks", "qrnn", "attention", "losses", "sampling", "guidance", "show", "muon"},
+    {"files"},
+    {"scenes", "captions", "masks", "qrnn", "attention", "losses", "sampling", "guidance", "show", "muon"},
     {"pictures", "runs"},
     {"data", "trunks"},
     {"model", "batches"},
