@@ -1,7 +1,7 @@
 """A fault run: training and inpainting killed at random moments, on full disks, in folders that cannot be written, with files
 that vanish, two at a time. After each fault every file is whole, and what goes on ends as the undisturbed does, bit for bit.
 
-    python benchmarks/faults.py [--kills 100] [--others 4] [--seed 0] [--out FILE.json]
+    python benchmarks/faults.py [--kills 100] [--others 6] [--seed 0] [--out FILE.json]
 
 A parent that has imported everything forks a child for each command, so that a start costs little; the child runs
 `my3yearold.cli.main`. Prints a table, and what was found; ends with status 1 if anything was. Needs Linux, the extra `train`,
@@ -375,7 +375,7 @@ def measure(subject, fault, cases):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--kills", type=int, default=100, help="in all, half of them in training")
-    parser.add_argument("--others", type=int, default=4, help="of each other fault, in training and in inpainting each")
+    parser.add_argument("--others", type=int, default=6, help="of each other fault, in training and in inpainting each")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", choices=["training", "inpainting"])
     parser.add_argument("--out", help="a JSON file for every case with its moment")

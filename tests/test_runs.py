@@ -235,6 +235,34 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path):
     assert (tmp_path / "log.csv").read_text().split() == ["step,valid", "2,7.5", "4,7", "8,6.5"]
 
 
+@pytest.mark.parametrize("limit", [10, 300, 3000])
+def test_a_full_disk_under_tensorboard_is_one_sentence(tmp_path, capfd, limit):
+    "No thread paints a traceback over the terminal; the file is named."
+    pytest.importorskip("tensorboard")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            log = Log(tmp_path, ("step",))
+            for step in range(100): log.board.row(step, dict(valid=1.0))
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "events.out.tfevents" in error.value.filename and capfd.readouterr().err == ""
+    if limit > 100: log.close()
+
+
+def test_tensorboard_shows_no_step_twice(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = Log(tmp_path, ("step", "valid"))
+    for step in (10, 20, 30): log.row(step, valid=8 - step / 20)
+    log.close()
+    log = Log(tmp_path, ("step", "valid"), step=20)
+    log.row(30, valid=6.0); log.pictures(30, real=torch.zeros(3, 4, 8, dtype=torch.uint8))
+    log.close()
+    events = accumulator.EventAccumulator(str(tmp_path)); events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("valid")] == [(10, 7.5), (20, 7.0), (30, 6.0)]
+    assert [(e.width, e.height) for e in events.Images("real")] == [(8, 4)]
+
+
 def test_processes_agree_wherever_a_run_goes_on(monkeypatch):
     "At the first step and at every 20th they ask each other; between, nothing waits for the device."
     class Two: num_processes, device = 2, "cpu"
