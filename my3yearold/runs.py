@@ -158,7 +158,8 @@ class Board:
         self.event, self.summary, self.file = Event, summary, open(self.path, "ab")
         self.records = RecordWriter(self.file)
         begin = [dict(file_version="brain.Event:2")]
-        if step: begin.append(dict(step=step, session_log=SessionLog(status=SessionLog.START)))     # what came after is void
+        # of an earlier session, what came after this step is void
+        if step: begin.append(dict(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
         self.write(begin)
 
     def write(self, events): # each a dict, the fields of an event

@@ -154,7 +154,7 @@ def test_a_gpu_gives_the_figures_of_the_cpu():
 @pytest.mark.parametrize("ask, words", [
     (lambda m, v, x: bits_per_dim(LAW, LAW.images[:1], torch.zeros(1, 3, 1, 2, dtype=torch.bool), "8"), "evaluations='8'"),
     (lambda m, v, x: likelihood.word_gains(m, v, x[0], x[0] > 0, ["a cat"]), r"the caption is \['a cat'\]"),
-    (lambda m, v, x: likelihood.evaluate(m, v, x, [["a cat"]]), "2 pictures and captions for 1"),
+    (lambda m, v, x: likelihood.evaluate(m, v, x, [["a cat"]]), "2 pictures have captions for 1"),
 ])
 def test_wrong_types_are_told_in_a_sentence(ask, words):
     with pytest.raises((ValueError, TypeError), match=words): ask(*tiny_model(), torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
