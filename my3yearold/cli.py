@@ -236,7 +236,7 @@ def train(args): # -> exit status
     decisions = {name: True for name in ("start_over", "accept_data") if hasattr(args, name)}
     with warnings_as_lines(): folder = train(config, resume=bool(args.resume), **decisions)
     if distributed.is_initialized(): distributed.destroy_process_group()     # threads of a group that outlives main can abort a process whose run is done
-    print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {folder}")
+    print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {folder / 'model'}")
     return 0
 
 # %% ../nbs/16_cli.ipynb #568dba0e

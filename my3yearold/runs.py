@@ -117,9 +117,12 @@ def holds_run(folder): # -> bool
     return bool(checkpoints(folder)) and isinstance(noted, dict) and {"run", "data", "max_steps"} <= noted.keys()
 
 # %% ../nbs/22_runs.ipynb #cbf5f443
-def check_place(folder, start_over=False): # -> None, or ValueError
-    "May a new run begin here?"
+def check_place(folder, resume=False, start_over=False): # -> None; ValueError or FileNotFoundError, in a sentence
+    "May a run begin here, or go on?"
     folder = Path(folder)
+    if resume:
+        if holds_run(folder) or checkpoints(folder): return
+        raise FileNotFoundError(f"there is no run in {folder} to go on with; start one without --resume")
     if not folder.exists(): return
     if not folder.is_dir(): raise ValueError(f"{folder} is a file; name a folder for the run")
     if holds_run(folder):
@@ -134,14 +137,11 @@ def check_place(folder, start_over=False): # -> None, or ValueError
 
 @contextmanager
 def claimed(folder, resume=False, start_over=False):
-    """A run folder in the hands of one process, cleared of what a killed one left half-written.
-    ValueError or FileNotFoundError, in a sentence, where a run may not begin or go on."""
+    "A run folder in the hands of one process, cleared of what a killed one left half-written; errors as `check_place`."
     folder = Path(folder)
-    if not resume: check_place(folder, start_over)
-    elif not holds_run(folder) and not checkpoints(folder):
-        raise FileNotFoundError(f"there is no run in {folder} to go on with; start one without --resume")
+    check_place(folder, resume, start_over)
     with only_one(folder, "training in"):
-        if not resume: check_place(folder, start_over)             # somebody may have been quicker
+        check_place(folder, resume, start_over)                    # somebody may have been quicker
         for place in (folder, folder / "model"): tidy(place)
         for partial in folder.glob("checkpoint-*.partial"):        # of version 0.1.0
             if _WRITTEN.fullmatch(partial.name): partial.unlink()
