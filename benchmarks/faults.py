@@ -104,8 +104,8 @@ def read_page(path):
         aside = list(path.parent.glob(f".*{target.parent.name}*.old"))
         assert target.is_file() or aside, f"links to {link}, which is not there"
 
-READERS = {".csv": read_table, ".safetensors": read_tensors, ".png": read_picture, ".gif": read_picture, ".html": read_page,
-           ".jsonl": read_lines, ".json": lambda path: json.loads(path.read_text(encoding="utf-8"))}
+READERS = {".csv": read_table, ".safetensors": read_tensors, ".png": read_picture, ".gif": read_picture,
+           ".html": read_page, ".jsonl": read_lines, ".json": lambda path: json.loads(path.read_text(encoding="utf-8"))}
 
 
 def leftover(path, folder):

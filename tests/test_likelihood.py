@@ -133,7 +133,9 @@ def test_everything_is_asked_on_the_models_device(monkeypatch, ask):
     if ask == "evaluate":
         found = likelihood.evaluate(model, vocabulary, images, [["a red cat"], ["a dog"]], 2)
         assert set(found) == {"whole", "centre", "centre_without_captions", "caption_gain"}
-    else: assert [word for word, _ in likelihood.word_gains(model, vocabulary, images[0], images[0] > 0, "a cat", 2)] == ["a", "cat"]
+    else:
+        gains = likelihood.word_gains(model, vocabulary, images[0], images[0] > 0, "a cat", 2)
+        assert [word for word, _ in gains] == ["a", "cat"]
     assert model.asked == {torch.device("meta")}
 
 
