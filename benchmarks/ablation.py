@@ -62,7 +62,7 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     args = parser.parse_args()
-    settings = dict(data=",".join(args.data), size=args.size, masks=MASKS, head="neighbours", max_steps=10 ** 6, ema=0.99, seed=args.seed)
+    settings = dict(data=tuple(args.data), size=args.size, masks=MASKS, head="neighbours", max_steps=10 ** 6, ema=0.99, seed=args.seed)
     out = Path(__file__).parent / "results" / "ablation_photos.json"
     out.parent.mkdir(exist_ok=True)
     found = dict(command=f"python benchmarks/ablation.py --data {' '.join(Path(a).name for a in args.data)} --minutes {args.minutes:g} --size {args.size} --seed {args.seed}",

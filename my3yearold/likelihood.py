@@ -112,7 +112,7 @@ def evaluate(
 ): # -> {name: (mean, standard error, pictures)}
     """Bits/dim of whole pictures and of their centres, in random order; and bits that captions save over the whole
     centre, where there are captions. On the model's device."""
-    if len(images) != len(captions): raise ValueError(f"{len(images)} pictures and captions for {len(captions)} were given")
+    if len(images) != len(captions): raise ValueError(f"{len(images)} pictures have captions for {len(captions)}")
     device = next(model.parameters()).device
     found = {name: [] for name in ("whole", "centre", "centre_without_captions", "caption_gain")}
     for index in progress(torch.arange(len(images)).split(16)):

@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['State', 'checkpoints', 'save_checkpoint', 'newest_checkpoint', 'restore', 'written', 'holds_run', 'check_place',
-           'claimed', 'Log', 'Clock', 'Journal', 'provenance', 'Interruptible']
+           'claimed', 'Board', 'Log', 'Clock', 'Journal', 'provenance', 'Interruptible']
 
 # %% ../nbs/22_runs.ipynb #0762cd9e
-import csv, json, math, platform, re, shlex, signal, subprocess, sys, time
-from contextlib import contextmanager
+import csv, json, math, os, platform, re, shlex, signal, subprocess, sys, time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 import msgspec
@@ -117,9 +117,12 @@ def holds_run(folder): # -> bool
     return bool(checkpoints(folder)) and isinstance(noted, dict) and {"run", "data", "max_steps"} <= noted.keys()
 
 # %% ../nbs/22_runs.ipynb #cbf5f443
-def check_place(folder, start_over=False): # -> None, or ValueError
-    "May a new run begin here?"
+def check_place(folder, resume=False, start_over=False): # -> None; ValueError or FileNotFoundError, in a sentence
+    "May a run begin here, or go on?"
     folder = Path(folder)
+    if resume:
+        if holds_run(folder) or checkpoints(folder): return
+        raise FileNotFoundError(f"there is no run in {folder} to go on with; start one without --resume")
     if not folder.exists(): return
     if not folder.is_dir(): raise ValueError(f"{folder} is a file; name a folder for the run")
     if holds_run(folder):
@@ -134,18 +137,45 @@ def check_place(folder, start_over=False): # -> None, or ValueError
 
 @contextmanager
 def claimed(folder, resume=False, start_over=False):
-    """A run folder in the hands of one process, cleared of what a killed one left half-written.
-    ValueError or FileNotFoundError, in a sentence, where a run may not begin or go on."""
+    "A run folder in the hands of one process, cleared of what a killed one left half-written; errors as `check_place`."
     folder = Path(folder)
-    if not resume: check_place(folder, start_over)
-    elif not holds_run(folder) and not checkpoints(folder):
-        raise FileNotFoundError(f"there is no run in {folder} to go on with; start one without --resume")
+    check_place(folder, resume, start_over)
     with only_one(folder, "training in"):
-        if not resume: check_place(folder, start_over)             # somebody may have been quicker
+        check_place(folder, resume, start_over)                    # somebody may have been quicker
         for place in (folder, folder / "model"): tidy(place)
         for partial in folder.glob("checkpoint-*.partial"):        # of version 0.1.0
             if _WRITTEN.fullmatch(partial.name): partial.unlink()
         yield
+
+# %% ../nbs/22_runs.ipynb #5189e476
+class Board:
+    "TensorBoard's file of events; unlike SummaryWriter it writes in this thread, so that a full disk is told in words."
+    def __init__(self, folder, step=0):
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.summary.writer.record_writer import RecordWriter
+        from torch.utils.tensorboard import summary
+        self.path = Path(folder) / f"events.out.tfevents.{time.time_ns()}.{platform.node()}.{os.getpid()}"
+        self.event, self.summary, self.file = Event, summary, open(self.path, "ab")
+        self.records = RecordWriter(self.file)
+        begin = [dict(file_version="brain.Event:2")]
+        # of an earlier session, what came after this step is void
+        if step: begin.append(dict(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
+        self.write(begin)
+
+    def write(self, events): # each a dict, the fields of an event
+        try:
+            for fields in events: self.records.write(self.event(wall_time=time.time(), **fields).SerializeToString())
+            self.file.flush()
+        except OSError as error: raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+    def row(self, step, figures):
+        self.write(dict(step=step, summary=self.summary.scalar(k, v)) for k, v in figures.items())
+
+    def pictures(self, step, sheets): # each (3, H, W) uint8
+        self.write(dict(step=step, summary=self.summary.image(k, v, dataformats="CHW")) for k, v in sheets.items())
+
+    def close(self):
+        with suppress(OSError): self.file.close()      # what could not be written has been told
 
 # %% ../nbs/22_runs.ipynb #c67d86a8
 class Log:
@@ -157,9 +187,7 @@ class Log:
                 whole_rows = [r for r in csv.DictReader(f) if None not in r.values() and r.get("step", "").isdecimal()]
                 self.rows = [r for r in whole_rows if int(r["step"]) <= step]
         self.write()
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-            self.board = SummaryWriter(folder, purge_step=step or None)
+        try: self.board = Board(folder, step)
         except ImportError: self.board = None
 
     def write(self):
@@ -171,13 +199,10 @@ class Log:
         def text(v): return v if not isinstance(v, float) else f"{v:.5g}" if math.isfinite(v) else ""
         self.rows.append(dict(step=step) | {k: text(v) for k, v in figures.items()})
         self.write()
-        if self.board:
-            for k, v in figures.items(): self.board.add_scalar(k, v, step)
-            self.board.flush()
+        if self.board: self.board.row(step, figures)
 
     def pictures(self, step, **sheets): # each (3, H, W) uint8
-        if self.board:
-            for k, v in sheets.items(): self.board.add_image(k, v, step)
+        if self.board: self.board.pictures(step, sheets)
 
     def close(self):
         if self.board: self.board.close()

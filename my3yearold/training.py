@@ -29,8 +29,8 @@ from .losses import bits, cross_entropy, emd
 from .masks import centre, orderless, parse_mixture
 from .model import HEADS, OrderlessNADE
 from .muon import Muon
-from .runs import (Interruptible, Journal, State, checkpoints, claimed, holds_run, newest_checkpoint, provenance,
-                             restore, save_checkpoint, written)
+from .runs import (Interruptible, Journal, State, check_place, checkpoints, claimed, holds_run, newest_checkpoint,
+                             provenance, restore, save_checkpoint, written)
 from .sampling import draw
 from .saving import load_model, network_of, read_vocabulary, save_model, weights_folder, write_vocabulary
 from .show import hole
@@ -386,6 +386,8 @@ def train(config, resume=False, start_over=False, accept_data=False): # -> the r
     if resume and start_over: raise ValueError("a run goes on or starts over, and not both: leave out one of the two")
     folder, accelerator = Path(config.run), engine(config)
     parts(config, accelerator)                            # raises if the batch cannot be divided
+    check_place(folder, resume, start_over)               # in every process: all of them end, with the same sentence
+    accelerator.wait_for_everyone()
     main = accelerator.is_main_process
     with claimed(folder, resume, start_over) if main else nullcontext():
         if resume and unstarted(folder):
@@ -399,9 +401,9 @@ def train(config, resume=False, start_over=False, accept_data=False): # -> the r
             if main: warnings.warn(f"the run in {folder} is at its end, at step {learner.state['step']}; "
                                    "to go on, give a longer --max-steps or --max-minutes")
             return folder
+        told = dict(train=identity(data), valid=identity(held_out))
+        if resume and not accept_data: check_data(folder, told)
         if main:
-            told = dict(train=identity(data), valid=identity(held_out))
-            if resume and not accept_data: check_data(folder, told)
             if resume: tell_rate(config, learner.state)
             note(config, learner.vocabulary, told, resume, learner.state["step"])
         accelerator.wait_for_everyone()

@@ -37,8 +37,8 @@ def test_a_comma_in_a_path_does_not_split_it(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("named, kind, words", [
     (3, TypeError, "3 names no data"), (["scenes", 3], TypeError, "names no data"), (None, TypeError, "names no data"),
-    ([], ValueError, "no data is named"), ("", FileNotFoundError, "there is no ''"), ("scenes,", FileNotFoundError, "there is no ''"),
-    ("nowhere", FileNotFoundError, "there is no 'nowhere'")], ids=str)
+    ([], ValueError, "no data is named"), ("", FileNotFoundError, "there is no ''"),
+    ("scenes,", FileNotFoundError, "there is no ''"), ("nowhere", FileNotFoundError, "there is no 'nowhere'")], ids=str)
 def test_what_names_no_data_is_told(named, kind, words):
     with pytest.raises(kind, match=words): load_data(named, "train", 16, 4)
 
@@ -73,7 +73,8 @@ PURPOSES = ("step", "order", "masks", "validation", "sheets", "zoneout")
 KEYS = st.tuples(st.integers(-2 ** 63, 2 ** 63 - 1), st.integers(0, 10 ** 6), st.sampled_from(PURPOSES))
 
 
-def drawn(seed, number, purpose): return torch.randint(0, 2 ** 62, (4,), generator=seeded(seed, number, purpose)).tolist()
+def drawn(seed, number, purpose):
+    return torch.randint(0, 2 ** 62, (4,), generator=seeded(seed, number, purpose)).tolist()
 
 
 @settings(max_examples=200)
@@ -83,7 +84,8 @@ def test_no_two_keys_share_a_stream(a, b):
 
 
 def test_neighbours_in_every_direction_share_nothing():
-    keys = [(seed, number, purpose) for seed in (0, 1, -1, 2 ** 32, 2 ** 32 + 1, 1_000_003) for number in range(200) for purpose in PURPOSES]
+    seeds = (0, 1, -1, 2 ** 32, 2 ** 32 + 1, 1_000_003)
+    keys = [(seed, number, purpose) for seed in seeds for number in range(200) for purpose in PURPOSES]
     assert len({tuple(drawn(*key)) for key in keys}) == len(keys)
 
 
@@ -114,10 +116,12 @@ def test_every_question_follows_from_the_seed_and_the_step():
         def index(self, step, batch_size, seed): return torch.arange(batch_size)
     data = load_data("scenes", "train", 16, 64)
     examples = SamePictures(data, Vocabulary.build(data.captions), CPU)
-    def asked(seed, step): return questions(TrainConfig(size=16, scored=90, seed=seed, caption_dropout=0.5), examples, step, CPU)
+    def asked(seed, step):
+        return questions(TrainConfig(size=16, scored=90, seed=seed, caption_dropout=0.5), examples, step, CPU)
     for a, b in zip(asked(3, 5), asked(3, 5)): assert torch.equal(a, b)
     for other in (asked(4, 5), asked(3, 6)):
-        for name, a, b in zip(("captions", "masks", "scored", "weights"), asked(3, 5)[1:], other[1:]): assert not torch.equal(a, b), name
+        for name, a, b in zip(("captions", "masks", "scored", "weights"), asked(3, 5)[1:], other[1:]):
+            assert not torch.equal(a, b), name
 
 
 def test_the_order_of_an_epoch_follows_from_the_seed():

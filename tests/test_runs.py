@@ -1,4 +1,4 @@
-"""The folder of a run: nobody else's files are touched, every file is whole, one process has it, and a checkpoint is what it says."""
+"""The folder of a run: nobody else's files are touched, every file is whole, one process has it, checkpoints make sense."""
 import csv
 import json
 import math
@@ -44,8 +44,8 @@ def a_run(folder, *names):
 OURS = ("checkpoint-00000004.safetensors", "checkpoint-123456789.safetensors", "config.json", "data.json", "vocabulary.json",
         "trace.json", "log.csv", "provenance.jsonl", "events.out.tfevents.1.host", "model/model.safetensors",
         "model/config.json", "model/vocabulary.json", "model/card.json")
-THEIRS = ("notes.txt", "metadata.jsonl", "checkpoint-best.safetensors", "checkpoint-00000004-good.safetensors", "log.csv.bak",
-          "model/notes.md", "pictures/config.json", "old/log.csv", ".profile")
+THEIRS = ("notes.txt", "metadata.jsonl", "checkpoint-best.safetensors", "checkpoint-00000004-good.safetensors",
+          "log.csv.bak", "model/notes.md", "pictures/config.json", "old/log.csv", ".profile")
 
 
 # ---- what is a run's ----
@@ -167,12 +167,13 @@ def test_the_checkpoint_just_written_is_never_the_one_removed(tmp_path):
     (tmp_path / "checkpoint-00000009.safetensors").write_text("damaged")
     save_checkpoint(tmp_path, *made, dict(step=4), keep=1)
     assert newest_checkpoint(tmp_path)[2]["step"] == 4
-    for step in (99_999_999, 100_000_000): save_checkpoint(tmp_path, *made, dict(step=step), keep=1)       # nine digits come after eight
+    for step in (99_999_999, 100_000_000): save_checkpoint(tmp_path, *made, dict(step=step), keep=1)   # nine digits after eight
     assert [p.name for p in checkpoints(tmp_path)] == ["checkpoint-100000000.safetensors"]
 
 
 STATES = ["{", "[]", "{}", "[" * 100_000, '{"step": "4"}', '{"step": -1}', '{"step": 4, "last": 3}', '{"step": 4, "factor": NaN}',
-          '{"step": 4, "network": []}', '{"step": 4, "best": "low"}', '{"step": 4, "last": [1,2,3,4,5,6,7,8,9,10,11]}', '{"step": 4, "optimiser": 3}']
+          '{"step": 4, "network": []}', '{"step": 4, "best": "low"}', '{"step": 4, "last": [1,2,3,4,5,6,7,8,9,10,11]}',
+          '{"step": 4, "optimiser": 3}']
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda text: text[:40])
@@ -185,7 +186,8 @@ def test_a_state_that_makes_no_sense_is_passed_by(tmp_path, state):
 
 
 def test_a_state_comes_back_as_it_went_infinities_included(tmp_path):
-    state = dict(step=7, minutes=1 / 3, validated=6, best=math.inf, stale=2, last=[4.1], median=math.inf, since=3, factor=0.1, network=dict(a=[1]))
+    state = dict(step=7, minutes=1 / 3, validated=6, best=math.inf, stale=2, last=[4.1], median=math.inf, since=3, factor=0.1,
+                 network=dict(a=[1]))
     save_checkpoint(tmp_path, *small(), state)
     assert newest_checkpoint(tmp_path)[2] == state | dict(optimiser="adamw")
 
@@ -203,14 +205,16 @@ def as_version_0_1_0(path):
 def test_moments_of_another_optimiser_are_refused(tmp_path, made_with, other, old):
     path = save_checkpoint(tmp_path, *small(made_with), dict(step=1))
     if old: as_version_0_1_0(path)
-    with pytest.raises(ValueError, match=f"--optimiser {made_with.__name__.lower()}"): restore(newest_checkpoint(tmp_path), *small(other, 0))
+    with pytest.raises(ValueError, match=f"--optimiser {made_with.__name__.lower()}"):
+        restore(newest_checkpoint(tmp_path), *small(other, 0))
     restore(newest_checkpoint(tmp_path), *small(made_with, 0))
 
 
 def test_damaged_moments_are_refused(tmp_path):
     path = save_checkpoint(tmp_path, *small(), dict(step=1))
     with safe_open(path, "pt") as file: tensors = {k: file.get_tensor(k) for k in file.keys()}
-    for change in ({"optimiser.99.exp_avg": torch.zeros(1)}, {"optimiser.x": torch.zeros(1)}, {"optimiser.0.exp_avg": torch.zeros(7, 7)}):
+    for change in ({"optimiser.99.exp_avg": torch.zeros(1)}, {"optimiser.x": torch.zeros(1)},
+                   {"optimiser.0.exp_avg": torch.zeros(7, 7)}):
         save_file(tensors | change, path, {"state": '{"step": 1}'})
         with pytest.raises(ValueError, match="another model"): restore(newest_checkpoint(tmp_path), *small(steps=0))
 
@@ -235,13 +239,41 @@ def test_a_row_that_was_cut_short_is_dropped(tmp_path):
     assert (tmp_path / "log.csv").read_text().split() == ["step,valid", "2,7.5", "4,7", "8,6.5"]
 
 
+@pytest.mark.parametrize("limit", [10, 300, 3000])
+def test_a_full_disk_under_tensorboard_is_one_sentence(tmp_path, capfd, limit):
+    "No thread paints a traceback over the terminal; the file is named."
+    pytest.importorskip("tensorboard")
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limits[1]))
+    try:
+        with pytest.raises(OSError) as error:
+            log = Log(tmp_path, ("step",))
+            for step in range(100): log.board.row(step, dict(valid=1.0))
+    finally: resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "events.out.tfevents" in error.value.filename and capfd.readouterr().err == ""
+    if limit > 100: log.close()
+
+
+def test_tensorboard_shows_no_step_twice(tmp_path):
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    log = Log(tmp_path, ("step", "valid"))
+    for step in (10, 20, 30): log.row(step, valid=8 - step / 20)
+    log.close()
+    log = Log(tmp_path, ("step", "valid"), step=20)
+    log.row(30, valid=6.0); log.pictures(30, real=torch.zeros(3, 4, 8, dtype=torch.uint8))
+    log.close()
+    events = accumulator.EventAccumulator(str(tmp_path)); events.Reload()
+    assert [(e.step, e.value) for e in events.Scalars("valid")] == [(10, 7.5), (20, 7.0), (30, 6.0)]
+    assert [(e.width, e.height) for e in events.Images("real")] == [(8, 4)]
+
+
 def test_processes_agree_wherever_a_run_goes_on(monkeypatch):
     "At the first step and at every 20th they ask each other; between, nothing waits for the device."
     class Two: num_processes, device = 2, "cpu"
     asked = []
     def all_reduce(tensor, operation):
         asked.append(step)
-        tensor += 5                                                # the other process is five minutes ahead, and was interrupted
+        tensor += 5                                # the other process is five minutes ahead, and was interrupted
     monkeypatch.setattr(torch.distributed, "all_reduce", all_reduce)
     clock = Clock(Two(), 7, minutes=1.0)
     for step in range(7, 45):
