@@ -13,18 +13,26 @@ the files in it:
 
     @reader("csv", lambda folder: read_captions(folder / "captions.csv"), tokens=(b",", b'"'))
     def csv_file(rng): return {"captions.csv": b"name,caption\\n..."}"""
-import argparse, bz2, contextlib, csv, faulthandler, io, json, os, pickle, pickletools, random, shutil, signal, string
+import argparse, bz2, contextlib, csv, faulthandler, functools, io, json, os, pickle, pickletools, random, shutil, signal, string
 import struct, sys, tarfile, tempfile, time, warnings, zipfile, zlib
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageCms
 
 from my3yearold.captions import Vocabulary
+from my3yearold.cli import Result, write_index
 from my3yearold.data import CAPTIONS_PICKLE, _read_pickle, coco_captions, course_archive, image_folder, read_captions
+from my3yearold.files import LOCK, strangers, whole_folder, write_json
+from my3yearold.inpaint import Inpainter, as_hole
+from my3yearold.model import OrderlessNADE
 from my3yearold.pictures import read_picture, tile, to_srgb
+from my3yearold.runs import newest_checkpoint, save_checkpoint
+from my3yearold.saving import save_model
+from my3yearold.training import TrainConfig, read_config
 
 try: import resource
 except ImportError: resource = None # Windows does not say how much memory was used
@@ -388,6 +396,69 @@ def caption_file(rng):
 def vocabulary_file(rng):
     content = dict(level=rng.choice(("word", "char")), words=[word(rng) for _ in range(rng.randrange(5))])
     return {"v.json": json.dumps(content).encode()}
+
+
+# ---- masks, weights, runs and pages of results
+
+@reader("mask", lambda folder: as_hole(next(folder.iterdir()), Image.new("RGB", (9, 7))), names_file=False,
+        pack=png_checksums, tokens=(b"IHDR", b"tRNS", b"PLTE"))
+def mask_file(rng):
+    levels = np.frombuffer(rng.randbytes(63), np.uint8).reshape(7, 9) // 128 * 255
+    made = Image.fromarray(levels).convert(rng.choice(("1", "L", "RGB")))
+    if not rng.randrange(3): made = Image.merge("RGBA", [Image.new("L", (9, 7), 255)] * 3 + [Image.fromarray(levels)])
+    file = io.BytesIO()
+    made.save(file, "PNG")
+    return {"mask.png": file.getvalue()}
+
+
+def files_of(folder): return {p.name: p.read_bytes() for p in sorted(Path(folder).iterdir()) if p.name != LOCK}
+
+
+@functools.lru_cache(4)
+def written(trunk): # -> {file name: content}, of weights and of a run's newest checkpoint
+    torch.manual_seed(0)
+    vocabulary, options = Vocabulary(["a", "cat", "red"]), dict(size=8, widths=(8, 16), blocks=(1, 1), channels=8, layers=2)
+    model = OrderlessNADE(len(vocabulary), trunk=trunk, word_size=8, state_size=8, **options)
+    with tempfile.TemporaryDirectory() as folder:
+        save_model(folder, model, vocabulary, dict(guidance_scale=2))
+        weights = files_of(folder)
+    with tempfile.TemporaryDirectory() as folder:
+        state = dict(step=3, network=model.config)
+        save_checkpoint(folder, model, model, torch.optim.AdamW(model.parameters()), state)
+        write_json(Path(folder, "config.json"), asdict(TrainConfig()))
+        return weights, files_of(folder)
+
+
+SAFETENSORS = (*JSON, b'"F16"', b'"I64"', b'"data_offsets":[0,', b'"shape":[', b"__metadata__", b"99999999", b"8192", b"-1")
+
+
+@reader("weights", lambda folder: Inpainter.from_pretrained(folder), tokens=SAFETENSORS)
+def weights_folder(rng): return dict(written(rng.choice(("multiscale", "residual")))[0])
+
+
+def read_run(folder):
+    read_config(folder)
+    newest_checkpoint(folder)
+
+
+@reader("run", read_run, tokens=SAFETENSORS)
+def run_folder(rng): return dict(written(rng.choice(("multiscale", "residual")))[1])
+
+
+def read_results(folder):
+    if strangers(folder / "cat"): raise ValueError(f"{folder / 'cat'} is not ours")
+    write_index(folder)
+    assert "<script" not in (folder / "index.html").read_text(encoding="utf-8")
+
+
+@reader("results", read_results, tokens=(*JSON, b"<script>", b"my3yearold", b"result"))
+def results_folder(rng):
+    settings = Result("cat", "cat.png", "photos", word(rng), "gibbs", 8, 1.0, 1.0, 2, [0, 1], [0, 0, 8, 8], 8, 8, 4, [4.5, 5.0], "0.1.0")
+    with tempfile.TemporaryDirectory() as folder:
+        with whole_folder(Path(folder) / "cat") as partial: write_json(partial / "settings.json", settings)
+        found = {f"cat/{name}": content for name, content in files_of(Path(folder) / "cat").items()}
+        write_index(folder)
+        return found | {"index.html": Path(folder, "index.html").read_bytes()}
 
 
 # ---- the command line

@@ -163,7 +163,7 @@ def printable(text): # str -> str
 def read_json(path, kind=Any, remedy="mend it or write it again", most=1 << 28): # path; a type; what to do; bytes -> a value of the type
     "A JSON file as a value of the given type (see msgspec): FileNotFoundError where there is none, ValueError, in a sentence, where it holds anything else."
     path = Path(path)
-    if not path.is_file(): raise FileNotFoundError(f"there is no file {path}; check the path")
+    if not path.is_file(): raise FileNotFoundError(printable(f"there is no file {path}; check the path"))
     if (size := path.stat().st_size) > most: raise ValueError(f"{path} has {size:,} bytes, and at most {most:,} are read; {remedy}")
     return parse_json(path.read_bytes(), path, kind, remedy)
 
@@ -173,5 +173,5 @@ def parse_json(content, name, kind=Any, remedy="mend it or write it again"): # b
     except RecursionError: reason = "it is nested too deeply"
     except UnicodeDecodeError: reason = "it is not UTF-8 text"
     except msgspec.ValidationError as e: reason = str(e).replace(" - at `$`", "").replace("`$.", "`").replace("`$[", "`[")
-    except msgspec.DecodeError as e: raise ValueError(f"{name} is not valid JSON ({e}); {remedy}") from None
-    raise ValueError(f"{name} does not hold what it should ({reason}); {remedy}")
+    except msgspec.DecodeError as e: raise ValueError(printable(f"{name} is not valid JSON ({e}); {remedy}")) from None
+    raise ValueError(printable(f"{name} does not hold what it should ({reason[:300]}); {remedy}"))

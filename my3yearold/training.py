@@ -182,7 +182,7 @@ def read_config(folder): # -> TrainConfig
     if not path.is_file(): raise FileNotFoundError(f"{folder} is no run folder to go on with: it has no config.json")
     noted = read_json(path, dict[str, Any])
     unknown = sorted(noted.keys() - {field.name for field in fields(TrainConfig)})
-    if unknown: raise ValueError(f"{path} holds {unknown[0]!r}, which is no setting of a run; remove it")
+    if unknown: raise ValueError(f"{path} holds {reprlib.repr(unknown[0])}, which is no setting of a run; remove it")
     config = TrainConfig(**noted)
     try: check_fields(config)
     except ValueError as error: raise ValueError(f"in {path}, {error}") from None

@@ -28,12 +28,12 @@ def peak(call):
     finally: tracemalloc.stop()
 
 
-def refused(call, *parts, error=ValueError, megabytes=30, seconds=5):
+def refused(call, *parts, error=ValueError, megabytes=30, seconds=20):
     "The call raises the error in one line that holds each of the parts, in little memory and time."
-    start = time.monotonic()
+    start = time.process_time()                                  # of this process, whatever else the machine does
     found, most = peak(call)
     assert isinstance(found, error) and "\n" not in str(found) and all(str(part) in str(found) for part in parts), found
-    assert most < megabytes and time.monotonic() - start < seconds, (most, time.monotonic() - start)
+    assert most < megabytes and time.process_time() - start < seconds, (most, time.process_time() - start)
 
 
 # --- pickles
@@ -305,7 +305,7 @@ def test_a_pickle_and_a_table_that_are_too_large(tmp_path, monkeypatch):
     refused(lambda: data.read_captions(tmp_path / "c.csv"), tmp_path / "c.csv", "1,000")
 
 
-# --- whatever may be wrong: a thousand damaged files (benchmarks/fuzz.py makes as many as one likes)
+# --- whatever may be wrong: two thousand damaged files (benchmarks/fuzz.py makes as many as one likes)
 
 def load_fuzz():
     spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).resolve().parent.parent / "benchmarks" / "fuzz.py")
@@ -315,7 +315,7 @@ def load_fuzz():
 
 
 fuzz = load_fuzz()
-CASES = -(-1000 // len(fuzz.READERS)) # of each reader
+CASES = -(-2000 // len(fuzz.READERS)) # of each reader
 
 
 @pytest.mark.parametrize("name", list(fuzz.READERS))
