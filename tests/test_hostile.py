@@ -334,7 +334,7 @@ def test_a_case_can_be_repeated(tmp_path):
             folder = tmp_path / f"{name}-{k}"
             folder.mkdir()
             fuzz.write_case(name, 7, 3, folder)
-            contents.append({p.name: p.read_bytes() for p in folder.iterdir()})
+            contents.append({p.relative_to(folder): p.read_bytes() for p in folder.rglob("*") if p.is_file()})
         assert contents[0] == contents[1] and contents[0], name
 
 
