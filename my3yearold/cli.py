@@ -231,10 +231,11 @@ def train(args): # -> exit status
     from torch import distributed
     from my3yearold.training import TrainConfig, read_config, train
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig) if hasattr(args, field.name)}
-    if args.resume: config = dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume))
+    resume = args.resume is not None             # an empty name, from a variable that is not set, is refused
+    if resume: config = dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume))
     else: config = TrainConfig(**values)
     decisions = {name: True for name in ("start_over", "accept_data") if hasattr(args, name)}
-    with warnings_as_lines(): folder = train(config, resume=bool(args.resume), **decisions)
+    with warnings_as_lines(): folder = train(config, resume=resume, **decisions)
     if distributed.is_initialized(): distributed.destroy_process_group()     # threads of a group that outlives main can abort a process whose run is done
     print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {folder / 'model'}")
     return 0
