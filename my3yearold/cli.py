@@ -292,7 +292,7 @@ def train(args): # -> exit status
     from my3yearold.training import TrainConfig, read_config, train
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig) if hasattr(args, field.name)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    config = dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume)) if args.resume else TrainConfig(**values)
+    config = dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume)) if args.resume is not None else TrainConfig(**values)
     folder = train(config, args.resume is not None, args.start_over, args.accept_data)
     if distributed.is_initialized(): distributed.destroy_process_group()     # threads of a group that outlives main can abort a process whose run is done
     print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {shell_path(folder)}")

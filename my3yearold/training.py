@@ -179,7 +179,8 @@ def check_size(config, model): # -> None, or ValueError
 def read_config(folder): # -> TrainConfig
     "The configuration noted in a run folder; FileNotFoundError or ValueError where there is none, or a wrong one."
     path = Path(folder) / "config.json"
-    if not path.is_file(): raise FileNotFoundError(f"{folder} is no run folder to go on with: it has no config.json")
+    if not str(folder) or not path.is_file():             # an empty name would be this folder
+        raise FileNotFoundError(f"{str(folder)!r} is no run folder to go on with: it has no config.json")
     noted = read_json(path, dict[str, Any])
     unknown = sorted(noted.keys() - {field.name for field in fields(TrainConfig)})
     if unknown: raise ValueError(f"{path} holds {reprlib.repr(unknown[0])}, which is no setting of a run; remove it")

@@ -24,6 +24,7 @@ pytest.importorskip("accelerate", reason="training is tested with the train extr
 from my3yearold import runs, saving, training
 from my3yearold.batches import Examples, load_data, questions, shares, strata
 from my3yearold.captions import Vocabulary
+from my3yearold.cli import main
 from my3yearold.files import mark_of, only_one
 from my3yearold.masks import centre
 from my3yearold.model import OrderlessNADE
@@ -466,6 +467,18 @@ def test_a_configuration_comes_back_from_its_file(run):
         assert str(folder / "config.json") in str(error.value)
     (folder / "config.json").unlink()
     with pytest.raises(FileNotFoundError, match="no run folder"): read_config(folder)
+
+
+def test_resuming_nothing_does_not_begin(run, monkeypatch, capsys):
+    "`--resume \"$RUN\"` where RUN is not set."
+    folder, config = run
+    monkeypatch.chdir(folder)                                      # even here
+    before = snapshot(folder)
+    for name in ("", folder / "nowhere"):
+        assert main(["train", "--resume", name]) == 2
+        assert "is no run folder to go on with" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="the name of a folder"): train(replace(config, run=""), resume=True)
+    assert snapshot(folder) == before
 
 
 # ---- weights to start from ----
