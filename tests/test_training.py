@@ -474,9 +474,10 @@ def test_resuming_nothing_does_not_begin(run, monkeypatch, capsys):
     folder, config = run
     monkeypatch.chdir(folder)                                      # even here
     before = snapshot(folder)
-    for name in ("", folder / "nowhere"):
-        assert main(["train", "--resume", name]) == 2
-        assert "is no run folder to go on with" in capsys.readouterr().err
+    with pytest.raises(SystemExit) as stopped: main(["train", "--resume", ""])
+    assert stopped.value.code == 2 and "it is empty" in capsys.readouterr().err
+    assert main(["train", "--resume", folder / "nowhere"]) == 2
+    assert "is no run folder to go on with" in capsys.readouterr().err
     with pytest.raises(ValueError, match="the name of a folder"): train(replace(config, run=""), resume=True)
     assert snapshot(folder) == before
 
