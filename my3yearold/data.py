@@ -674,7 +674,8 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
         name, content = item
         return tile(content, size) if isinstance(content, Path) else tile(io.BytesIO(content), size, f"{name} in {path}")
     images = _images(items, make, size, cache)
-    data = CaptionedImages(images, [captions.get(name, []) for name in stems], [printable(name) for name in stems])
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in stems] # a tar's names may be any bytes
+    data = CaptionedImages(images, [captions.get(name, []) for name in stems], names)
     try: write_json(cache.with_suffix(".json"), _Kept(data.names, data.captions, warning))
     except OSError: pass # _images has warned already
     return data
