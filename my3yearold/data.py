@@ -94,19 +94,20 @@ def _known(names):
     return {unicodedata.normalize("NFC", name): name for name in names or ()}
 
 def _find(text, known): # what a table calls a picture -> the name of one that there is, or None
-    base = _base(text)
+    base = _base(text) if known else ""
     for guess in (base, _stem(base), re.sub(r"\.[A-Za-z]\w{1,4}$", "", base)):
         if (name := known.get(unicodedata.normalize("NFC", guess))) is not None: return name
     return None
 
 # %% ../nbs/02_data.ipynb #f381c6e8
 def _gathered(pairs, source, known={}): # (name, caption or captions) ... -> dict of name -> list of non-empty strings
-    found = {}
+    found, called = {}, {}
     for name, several in pairs:
-        several = [several] if isinstance(several, str) else several
-        if not isinstance(several, list) or not all(isinstance(c, str) for c in several):
+        if isinstance(several, str): several = [several]
+        elif not isinstance(several, list) or not all(isinstance(c, str) for c in several):
             raise ValueError(f"{source} gives {name[:100]!r} no caption: expected a string or a list of strings")
-        found.setdefault(_find(name, known) or _stem(name), []).extend(c for c in map(str.strip, several) if c)
+        if name not in called: called[name] = _find(name, known) or _stem(name)
+        found.setdefault(called[name], []).extend(filter(None, map(str.strip, several)))
     return found
 
 # %% ../nbs/02_data.ipynb #648158ba
@@ -118,7 +119,7 @@ def _word(heading): return re.sub(r"\W+", "_", heading.strip()[:40].lower()).str
 def _caption_word(heading): return _word(heading.strip()[:40].rstrip("0123456789")) # caption_1, caption_2 ...
 
 def _looks_named(cells, known): # -> how many of the cells name a picture that there is, how many are called like one
-    cells = [c for c in cells if isinstance(c, str)]
+    cells = [c for c in cells[::max(1, len(cells) // 10_000)] if isinstance(c, str)] # of many, some tell as much
     return sum(_find(c, known) is not None for c in cells), sum(_base(c) != _stem(c) for c in cells)
 
 def _is_header(cells, known):
@@ -217,7 +218,8 @@ class _Coco(msgspec.Struct):
 
 def _json_pairs(path, known):
     content = read_json(path, dict[str, msgspec.Raw], "it should hold names, each with a string or a list of strings")
-    if all(bytes(content.get(key, b""))[:1] == b"[" for key in ("images", "annotations")): return _coco_pairs(path)
+    lists = [key in content and memoryview(content[key])[:1] == b"[" for key in ("images", "annotations")]
+    if all(lists): return _coco_pairs(path)
     return [(name, _value(raw)) for name, raw in content.items()]
 
 def _value(raw): # a JSON value that was not looked at yet -> what a caption or a name can be, or None
@@ -672,7 +674,8 @@ def course_archive(path,          # the course's .tar.bz2, or the folder it was 
         name, content = item
         return tile(content, size) if isinstance(content, Path) else tile(io.BytesIO(content), size, f"{name} in {path}")
     images = _images(items, make, size, cache)
-    data = CaptionedImages(images, [captions.get(name, []) for name in stems], [printable(name) for name in stems])
+    names = [name.encode("utf-8", "backslashreplace").decode() for name in stems] # a tar's names may be any bytes
+    data = CaptionedImages(images, [captions.get(name, []) for name in stems], names)
     try: write_json(cache.with_suffix(".json"), _Kept(data.names, data.captions, warning))
     except OSError: pass # _images has warned already
     return data
