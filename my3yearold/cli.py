@@ -70,8 +70,10 @@ def captions_of(found, args): # list of (file, folder or None) -> {source of cap
     names = {}
     for file, folder in found: names.setdefault(args.captions or folder, []).append(file.stem)
     read = {source: read_captions(source, names[source] if args.captions else None) for source in names if source}
+    one_by_one = any(folder is None for _, folder in found)          # then the file may well speak of others, too
     for source, captions in read.items():
-        if args.captions and not any(captions.values()): warnings.warn(f"{source} holds no caption")
+        if one_by_one: captions = {name: captions[name] for name in names[source] if name in captions}
+        if args.captions and not any(captions.values()): warnings.warn(f"{source} holds no caption of {names[source][0]}")
         report_match(captions, names[source], source)
     return read
 

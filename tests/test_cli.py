@@ -128,6 +128,17 @@ def test_where_captions_come_from(run, pictures, tmp_path):
     assert (settings(out, "cat")["caption"], settings(out, "dog & bone")["caption"]) == ("red", "red")
 
 
+def test_captions_that_match_nothing_are_said(run, pictures, tmp_path):
+    listed = tmp_path / "captions.csv"
+    listed.write_text(",file_name,caption\n0,C:\\pics\\cat.gif,a red cat\n1,C:\\pics\\bird.gif,a red bird\n")      # pandas, Windows
+    status, said, _ = run(pictures / "cat.png", "--captions", listed)
+    assert (status, said) == (0, []) and settings(tmp_path / "filled", "cat")["caption"] == "a red cat"
+    status, said, _ = run(pictures / "dog & bone.png", "--captions", listed)
+    assert status == 0 and len(said) == 1 and "holds no caption of dog & bone" in said[0]
+    status, said, _ = run(pictures, "--captions", listed)
+    assert status == 0 and len(said) == 1 and "no caption for 1 of the 2 pictures (dog & bone" in said[0] and "(bird, for one)" in said[0]
+
+
 def test_mask_polarity(run, pictures, tmp_path):
     mask = np.zeros((20, 30), dtype=np.uint8)
     mask[2:6, 3:9] = 255                                           # white = fill
