@@ -138,13 +138,17 @@ def check_page(path): # -> None, or ValueError
 # %% ../nbs/25_files.ipynb #d7bc6043
 @contextmanager
 def only_one(folder, doing, wait=False): # the folder, which is made; what the other one would be doing there
-    "Held by one process at a time; the second waits, or gets a ValueError."
-    Path(folder).mkdir(parents=True, exist_ok=True)
-    lock = FileLock(Path(folder) / LOCK, timeout=-1 if wait else 0)
+    "Held by one process at a time; the second waits, or gets a ValueError. A folder that was made and stays empty goes again."
+    folder = Path(folder)
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / LOCK, timeout=-1 if wait else 0)
     try: lock.acquire()
     except Timeout: raise ValueError(f"another process is {doing} {folder}: wait until it is done, or choose another folder") from None
     try: yield
-    finally: lock.release()
+    finally:
+        if is_new and [p.name for p in folder.iterdir()] == [LOCK]: shutil.rmtree(folder, ignore_errors=True)
+        lock.release()
 
 # %% ../nbs/25_files.ipynb #7731f77e
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|index\.html)(\..*)?", re.IGNORECASE)

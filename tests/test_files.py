@@ -168,6 +168,14 @@ def test_a_second_process_is_told_or_waits(tmp_path):
         other.join(30)
 
 
+def test_a_folder_that_was_made_in_vain_goes_again(tmp_path):
+    with pytest.raises(KeyError), only_one(tmp_path / "new", "writing into"): raise KeyError
+    (tmp_path / "old").mkdir()
+    with only_one(tmp_path / "old", "writing into"): pass
+    with only_one(tmp_path / "used", "writing into"): (tmp_path / "used" / "file").touch()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["old", "used"]
+
+
 # --- names
 
 @given(st.text(max_size=300))

@@ -44,7 +44,7 @@ def test_modules_and_weights_are_shipped(built, shipped):
     wanted = {path.relative_to(copy).as_posix() for path in [*package.glob("*.py"), *package.glob("weights/*/*")]}
     assert wanted <= sdist
     assert {name for name in wheel if ".dist-info/" not in name} == wanted        # and nothing else: no notebooks, no tests
-    assert {"settings.ini", "README.md", "LICENSE", "constraints.txt", "setup.py", "pyproject.toml"} <= sdist
+    assert {"settings.ini", "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt", "setup.py", "pyproject.toml"} <= sdist
 
 
 def test_every_weights_folder_is_complete(root):

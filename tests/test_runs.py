@@ -104,6 +104,7 @@ def test_a_run_of_version_0_1_0_has_no_mark(tmp_path):
 
 
 def test_an_empty_folder_a_lock_and_leftovers_are_no_obstacle(tmp_path):
+    (tmp_path / "new").mkdir()
     for _ in range(2):                                             # the second time a lock is there
         with claimed(tmp_path / "new"): pass
     (tmp_path / "new" / ".my3yearold.log.k1ll3dby.partial.csv").write_text("half a")
