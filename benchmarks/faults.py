@@ -322,8 +322,9 @@ def vanishing(subject, number, chance):
         wrong += subject.broken(place)
         if among != place: gone.write_bytes(content)               # the picture is there again, for the next case
         end, more = whole_end(subject, place)
-        wrong += [] if status in (0, 2) else [f"status {status}: {command.said.strip()[-300:]}"]
-        yield dict(file=gone.name, seconds=round(moment, 4)), [status, end], wrong + more
+        wrong += more + ([] if status in (0, 2) else [f"status {status}: {command.said.strip()[-300:]}"])
+        if gone.name == "log.csv" and "the log differs" in wrong: wrong.remove("the log differs")      # its rows are gone
+        yield dict(file=gone.name, seconds=round(moment, 4)), [status, end], wrong
 
 
 def two_at_a_time(subject, number, chance):
