@@ -33,7 +33,8 @@ class Job:
     weights: str
 
     def __post_init__(self): # the key: what tells this picture from others of its name
-        where = os.fsencode(Path(self.picture).resolve()) if isinstance(self.picture, Path) else f"{self.source}: {self.name}".encode()
+        where = (os.fsencode(Path(self.picture).resolve()) if isinstance(self.picture, Path)
+                 else f"{self.source}: {self.name}".encode())
         self.key = hashlib.sha256(where).hexdigest()
 
 def place(out, name, key, taken=()): # -> name, of a folder in `out` that is free or holds this picture's results
@@ -53,7 +54,8 @@ def named(jobs, out): # -> jobs
 
 # %% ../nbs/16_cli.ipynb #29db2be2
 def pictures_named(args): # -> list of (file, the folder that was named, or None)
-    "The files that the command line names, those of folders in the order of their names; FileNotFoundError for what is not there."
+    """The files that the command line names, those of folders in the order of their names;
+    FileNotFoundError for what is not there."""
     from my3yearold.data import list_pictures
     found = []
     for path in map(Path, args.pictures):
@@ -73,7 +75,8 @@ def captions_of(found, args): # list of (file, folder or None) -> {source of cap
     one_by_one = any(folder is None for _, folder in found)          # then the file may well speak of others, too
     for source, captions in read.items():
         if one_by_one: captions = {name: captions[name] for name in names[source] if name in captions}
-        if args.captions and not any(captions.values()): warnings.warn(f"{source} holds no caption of {names[source][0]}")
+        if args.captions and not any(captions.values()):
+            warnings.warn(f"{source} holds no caption of {names[source][0]}")
         report_match(captions, names[source], source)
     return read
 
@@ -81,24 +84,31 @@ def jobs_from(args): # -> list of Job
     "One job per picture named, or found in a folder named."
     found = pictures_named(args)
     captions = captions_of(found, args)
-    def caption(file, folder): return (captions.get(args.captions or folder, {}).get(file.stem) or [""])[0] if args.caption is None else args.caption
-    return [Job(file.stem, printable(str(file)), file, args.mask, caption(file, folder), args.weights or "photos") for file, folder in found]
+    def caption(file, folder):
+        return ((captions.get(args.captions or folder, {}).get(file.stem) or [""])[0]
+                if args.caption is None else args.caption)
+    return [Job(file.stem, printable(str(file)), file, args.mask, caption(file, folder), args.weights or "photos")
+            for file, folder in found]
 
 # %% ../nbs/16_cli.ipynb #fb4a61df
 def default_jobs(args): # -> list of Job
-    "scikit-image's photographs (one line on how to get them where they are missing) and four scenes, an object of each hidden."
+    """scikit-image's photographs (one line on how to get them where they are missing) and four scenes,
+    an object of each hidden."""
     if args.mask: raise ValueError(f"--mask {args.mask} belongs to a picture: name the picture too")
     from my3yearold.data import sample_photographs
     from my3yearold.scenes import hide_object, scenes
     from my3yearold.show import to_pil
-    try: jobs = [Job(name, "scikit-image", picture, None, captions[0], "photos") for name, picture, captions in sample_photographs()]
+    try:
+        jobs = [Job(name, "scikit-image", picture, None, captions[0], "photos")
+                for name, picture, captions in sample_photographs()]
     except ImportError:
         say('the sample photographs come with scikit-image (pip install "my3yearold[samples]"); going on with scenes')
         jobs = []
     drawn = scenes(4, seed=2)
     given, _ = hide_object(drawn)
     for i in range(4):
-        jobs.append(Job(f"scene-{i + 1}", "scenes(4, seed=2)", to_pil(drawn.images[i]), ~given[i, 0].numpy(), drawn.captions[i][0], "scenes"))
+        jobs.append(Job(f"scene-{i + 1}", "scenes(4, seed=2)", to_pil(drawn.images[i]), ~given[i, 0].numpy(),
+                        drawn.captions[i][0], "scenes"))
     for job in jobs:
         job.weights = args.weights or job.weights
         job.caption = job.caption if args.caption is None else args.caption
@@ -112,17 +122,21 @@ def say(message):
 
 def cause(error): # -> str, or None if the fault is ours
     "What an exception has to say, on one line; system errors name the file first."
-    if isinstance(error, MemoryError) or isinstance(error, RuntimeError) and re.search("out of memory|not enough memory|can't allocate", str(error)):
+    if (isinstance(error, MemoryError) or isinstance(error, RuntimeError)
+            and re.search("out of memory|not enough memory|can't allocate", str(error))):
         return "the memory does not suffice: take a smaller picture or batch, fewer --samples, or a device with more"
-    if isinstance(error, OSError) and error.strerror: return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
-    if isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)): return " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    if isinstance(error, (ValueError, OSError, ImportError, FloatingPointError)):
+        return " ".join(str(error).split()) or type(error).__name__
     return None
 
 def report(error): # -> sentence
     "Write the traceback of a fault of ours to a file, and say where."
     handle, path = tempfile.mkstemp(prefix="my3yearold-", suffix=".txt")
     with os.fdopen(handle, "w", errors="backslashreplace") as file: traceback.print_exception(error, file=file)
-    return f"this is a fault of the program ({type(error).__name__}: {' '.join(str(error).split())[:200]}); please report it with {path}"
+    return (f"this is a fault of the program ({type(error).__name__}: {' '.join(str(error).split())[:200]}); "
+            f"please report it with {path}")
 
 @contextmanager
 def warnings_as_lines():
@@ -152,19 +166,22 @@ class Result(msgspec.Struct):
     bits_per_dim: list[float]
     version: str
 
+# %% ../nbs/16_cli.ipynb #e1d688b0
 def write_result(folder, job, result):
     "original.png, hole.png, filled-1.png ..., chain.gif and settings.json of one picture."
     from my3yearold.inpaint import preview
     from my3yearold.show import animate
     cutout, small = result.cutout, preview(result.cutout)
     settings = Result(
-        name=folder.name, picture=job.source, width=cutout.picture.width, height=cutout.picture.height, hidden_pixels=int(cutout.hole.sum()),
-        bits_per_dim=[round(bits, 3) for bits in result.bits_per_dim], version=__version__, **result.settings | dict(weights=printable(result.settings["weights"])))
+        name=folder.name, picture=job.source, width=cutout.picture.width, height=cutout.picture.height,
+        hidden_pixels=int(cutout.hole.sum()), bits_per_dim=[round(bits, 3) for bits in result.bits_per_dim],
+        version=__version__, **result.settings | dict(weights=printable(result.settings["weights"])))
     with whole_folder(folder, job.key) as partial:
         cutout.picture.save(partial / "original.png")
         covered(cutout).save(partial / "hole.png")
         for i, picture in enumerate(result.images): picture.save(partial / f"filled-{i + 1}.png")
-        animate([covered(small), *result.frames_of(0)], partial / "chain.gif", scale=max(1, 192 // max(small.picture.size)))
+        animate([covered(small), *result.frames_of(0)], partial / "chain.gif",
+                scale=max(1, 192 // max(small.picture.size)))
         write_json(partial / "settings.json", settings)
 
 def covered(cutout): # -> PIL
@@ -182,26 +199,31 @@ PAGE = """<!DOCTYPE html>
 <html lang="en-GB"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">
 <title>my3yearold: filled pictures</title>
 <style>
-body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fafafa; max-width: 70rem; margin: auto; padding: 1rem }}
-h2 {{ margin: 2.5rem 0 0; font-size: 1.1rem }} q {{ font-size: 1.1rem }} small, figcaption, summary, dl {{ color: #666; font-size: .85rem }}
+body {{ font: 16px/1.5 system-ui, sans-serif; color: #222; background: #fafafa; \
+max-width: 70rem; margin: auto; padding: 1rem }}
+h2 {{ margin: 2.5rem 0 0; font-size: 1.1rem }} q {{ font-size: 1.1rem }} \
+small, figcaption, summary, dl {{ color: #666; font-size: .85rem }}
 div {{ display: flex; flex-wrap: wrap; gap: .75rem }} figure {{ flex: 1 1 9rem; max-width: 20rem; margin: .75rem 0 }}
 img {{ width: 100%; height: auto; display: block }} img.small {{ image-rendering: pixelated }}
 dl {{ display: grid; grid-template-columns: max-content auto; gap: 0 1rem }} dd {{ margin: 0; overflow-wrap: anywhere }}
 </style></head><body>
 <h1>Filled pictures</h1>
-<p>The chequered hole of each picture was filled by my3yearold {version} according to the caption; every other pixel is the original's.
+<p>The chequered hole of each picture was filled by my3yearold {version} according to the caption; \
+every other pixel is the original's.
 Fewer bits per dimension means that the model found its own filling more probable.</p>
 {sections}
 </body></html>
 """
 
+# %% ../nbs/16_cli.ipynb #fbc3fd63
 def section(settings): # Result -> HTML
     "One picture: caption, original, hole, chain, fillings, settings."
     folder, style = quote(settings.name), "small" if max(settings.width, settings.height) <= 128 else "large"
     shown = [("original.png", "original"), ("hole.png", "hole"), ("chain.gif", "the chain of filling 1")]
     shown += [(f"filled-{i + 1}.png", f"filling {i + 1}: {bits:.2f} bits/dim, seed {seed}")
               for i, (bits, seed) in enumerate(zip(settings.bits_per_dim, settings.seeds))]
-    figures = "".join(f'<figure><a href="{folder}/{file}"><img class="{style}" loading="lazy" src="{folder}/{file}" alt="{html.escape(text)}"></a>'
+    figures = "".join(f'<figure><a href="{folder}/{file}">'
+                      f'<img class="{style}" loading="lazy" src="{folder}/{file}" alt="{html.escape(text)}"></a>'
                       f"<figcaption>{html.escape(text)}</figcaption></figure>\n" for file, text in shown)
     words = f"<q>{html.escape(settings.caption)}</q>" if settings.caption else "<small>no caption</small>"
     listed = "".join(f"<dt>{k}</dt><dd>{html.escape(str(v))}</dd>" for k, v in msgspec.structs.asdict(settings).items())
@@ -245,9 +267,11 @@ def inpaint(args): # -> exit status
                 say(f"{job.name}: {why}")
             else: bar.set_postfix_str(f"{bits:.2f} bits/dim")
             bar.update(done * args.steps - bar.n)
-    if failed < len(jobs): print(f"{len(jobs) - failed} of {len(jobs)} pictures filled: open {printable(str(out / 'index.html'))}")
+    if failed < len(jobs):
+        print(f"{len(jobs) - failed} of {len(jobs)} pictures filled: open {printable(str(out / 'index.html'))}")
     return 2 if failed else 0
 
+# %% ../nbs/16_cli.ipynb #49abc390
 def fill_one(pipe, job, args, bar): # -> mean bits/dim
     "Fill one picture and write what belongs to it."
     import torch
@@ -270,11 +294,16 @@ def fill_one(pipe, job, args, bar): # -> mean bits/dim
 def add_train(parser):
     "One flag per field of TrainConfig."
     from my3yearold.training import TrainConfig
-    sources = "".join(inspect.getsource(part) for part in TrainConfig.__mro__[:-1])               # TrainConfig and what it inherits from, but object
+    # TrainConfig and what it inherits from, but object
+    sources = "".join(inspect.getsource(part) for part in TrainConfig.__mro__[:-1])
     comments = dict(re.findall(r"^    (\w+):.*?# (.*)$", sources, re.M))
-    parser.add_argument("--resume", type=named_thing, metavar="RUN", help="go on with the run in this folder, under the configuration written there; flags given beside it replace parts of it")
-    parser.add_argument("--start-over", action="store_true", help="begin anew in a folder that holds a run: its checkpoints, log and weights are removed")
-    parser.add_argument("--accept-data", action="store_true", help="go on although the data are not those that the run began with")
+    parser.add_argument("--resume", type=named_thing, metavar="RUN",
+                        help="go on with the run in this folder, under the configuration written there; "
+                             "flags given beside it replace parts of it")
+    parser.add_argument("--start-over", action="store_true",
+                        help="begin anew in a folder that holds a run: its checkpoints, log and weights are removed")
+    parser.add_argument("--accept-data", action="store_true",
+                        help="go on although the data are not those that the run began with")
     for field in dataclasses.fields(TrainConfig):
         kind, several = plain_type(field.type)
         how = dict(nargs="+" if several else None, type=named_thing if kind is str else kind)
@@ -288,24 +317,29 @@ def plain_type(kind): # the type of a field -> what reads one value of its flag,
     if typing.get_origin(kind) is tuple: return plain_type(inner[0])[0], True
     return str if typing.get_origin(kind) is typing.Literal else kind, False
 
+# %% ../nbs/16_cli.ipynb #dd2925c8
 def train(args): # -> exit status
     "`my3yearold train`"
     from torch import distributed
     from my3yearold.training import TrainConfig, read_config, train
-    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig) if hasattr(args, field.name)}
+    values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig)
+              if hasattr(args, field.name)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    config = dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume)) if args.resume is not None else TrainConfig(**values)
+    config = (dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume))
+              if args.resume is not None else TrainConfig(**values))
     folder = train(config, args.resume is not None, args.start_over, args.accept_data)
-    if distributed.is_initialized(): distributed.destroy_process_group()     # threads of a group that outlives main can abort a process whose run is done
+    # threads of a group that outlives main can abort a process whose run is done
+    if distributed.is_initialized(): distributed.destroy_process_group()
     print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {shell_path(folder)}")
     return 0
 
-def shell_path(path): # -> str, as one would type it; never just a name, which could be that of weights that come with the package
+def shell_path(path): # -> str, as one would type it; never just a name, which could be that of bundled weights
     return shlex.quote(str(path) if os.sep in str(path) else f"{os.curdir}{os.sep}{path}")
 
 # %% ../nbs/16_cli.ipynb #568dba0e
 def add_data(parser):
-    parser.add_argument("source", type=named_thing, help="scenes, an archive, a folder of pictures, or a folder of COCO")
+    parser.add_argument("source", type=named_thing,
+                        help="scenes, an archive, a folder of pictures, or a folder of COCO")
     parser.add_argument("--split", choices=["train", "valid"], default="train")
 
 def data(args): # -> exit status
@@ -332,19 +366,30 @@ def words(text): # str -> str
     return text.encode("utf-8", "replace").decode()
 
 def seed(text): # str -> int
-    if not 0 <= int(text) < 2**62: raise argparse.ArgumentTypeError(f"{text} is out of range; use 0 or more, below 2**62")
+    if not 0 <= int(text) < 2**62:
+        raise argparse.ArgumentTypeError(f"{text} is out of range; use 0 or more, below 2**62")
     return int(text)
 
+# %% ../nbs/16_cli.ipynb #2ca950a0
 def add_inpaint(parser):
-    parser.add_argument("pictures", nargs="*", type=named_thing, metavar="PICTURE|FOLDER", help="what to fill [scikit-image's photographs and four scenes]")
-    parser.add_argument("--mask", type=named_thing, metavar="M.png", help="white = fill, of the picture's size [a centred hole, half of each side]")
+    parser.add_argument("pictures", nargs="*", type=named_thing, metavar="PICTURE|FOLDER",
+                        help="what to fill [scikit-image's photographs and four scenes]")
+    parser.add_argument("--mask", type=named_thing, metavar="M.png",
+                        help="white = fill, of the picture's size [a centred hole, half of each side]")
     parser.add_argument("--caption", type=words, help="what every picture shows")
-    parser.add_argument("--captions", type=named_thing, metavar="FILE", help="captions by picture: COCO's annotations, a .json, .jsonl or .csv, or a folder of .txt [what lies in the folder of pictures]")
-    parser.add_argument("--weights", type=named_thing, help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
+    parser.add_argument("--captions", type=named_thing, metavar="FILE",
+                        help="captions by picture: COCO's annotations, a .json, .jsonl or .csv, or a folder of .txt "
+                             "[what lies in the folder of pictures]")
+    parser.add_argument("--weights", type=named_thing,
+                        help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
     parser.add_argument("--strategy", default="gibbs", help="gibbs, yao, ancestral or one-shot [gibbs]")
-    parser.add_argument("--steps", type=int, default=128, help="steps; each is an evaluation of the network, a guided one two [128]")
-    parser.add_argument("--temperature", type=float, default=1.0, help="of each draw: 1 is the model's own law, below 1 plays safe [1]")
-    parser.add_argument("--guidance", type=float, metavar="SCALE", help="how loudly the caption speaks: 1 as learned, 3 three times [what the weights' card says: scenes 3, photos 1]")
+    parser.add_argument("--steps", type=int, default=128,
+                        help="steps; each is an evaluation of the network, a guided one two [128]")
+    parser.add_argument("--temperature", type=float, default=1.0,
+                        help="of each draw: 1 is the model's own law, below 1 plays safe [1]")
+    parser.add_argument("--guidance", type=float, metavar="SCALE",
+                        help="how loudly the caption speaks: 1 as learned, 3 three times "
+                             "[what the weights' card says: scenes 3, photos 1]")
     parser.add_argument("--samples", type=int, default=4, help="fillings of each picture [4]")
     parser.add_argument("--seed", type=seed, default=0, help="of the first filling; the next has the next [0]")
     parser.add_argument("--out", type=named_thing, default="filled", help="folder for the results [filled]")
@@ -352,11 +397,14 @@ def add_inpaint(parser):
 
 # %% ../nbs/16_cli.ipynb #f6a9c6e7
 def add_evaluate(parser):
-    parser.add_argument("--weights", type=named_thing, default="photos", help="photos, scenes, a folder or a Hugging Face Hub id [photos]")
-    parser.add_argument("--data", type=named_thing, default="scenes", help="scenes, an archive, a folder of pictures, or a folder of COCO [scenes]")
+    parser.add_argument("--weights", type=named_thing, default="photos",
+                        help="photos, scenes, a folder or a Hugging Face Hub id [photos]")
+    parser.add_argument("--data", type=named_thing, default="scenes",
+                        help="scenes, an archive, a folder of pictures, or a folder of COCO [scenes]")
     parser.add_argument("--split", choices=["train", "valid"], default="valid", help="[valid]")
     parser.add_argument("--pictures", type=int, default=64, help="the first so many [64]")
-    parser.add_argument("--evaluations", type=int, default=8, help="of the network, for each figure of each picture; 2 or more [8]")
+    parser.add_argument("--evaluations", type=int, default=8,
+                        help="of the network, for each figure of each picture; 2 or more [8]")
     parser.add_argument("--seed", type=seed, default=0, help="[0]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 [auto: a GPU where there is one]")
 
@@ -366,13 +414,16 @@ def evaluate(args): # -> exit status
     from my3yearold.batches import load_data
     from my3yearold.likelihood import evaluate
     from my3yearold.saving import load_model, pick_device, weights_folder
-    if args.pictures < 2 or args.evaluations < 2: raise ValueError(f"{args.pictures} pictures and {args.evaluations} evaluations: 2 of each are the least that have a standard error")
+    if args.pictures < 2 or args.evaluations < 2:
+        raise ValueError(f"{args.pictures} pictures and {args.evaluations} evaluations: "
+                         "2 of each are the least that have a standard error")
     model, vocabulary, _ = load_model(weights_folder(args.weights), pick_device(args.device))
     data = load_data(args.data, args.split, model.config["size"], num_scenes=args.pictures)
     n = min(args.pictures, len(data.images))
     bar = lambda batches: tqdm(batches, desc="evaluating", unit="batch")
     figures = evaluate(model, vocabulary, data.images[:n], data.captions[:n], args.evaluations, args.seed, bar)
-    print(f"weights {args.weights}, the first {n} pictures of {args.data} ({args.split}), {args.evaluations} evaluations each, seed {args.seed}; mean and standard error")
+    print(f"weights {args.weights}, the first {n} pictures of {args.data} ({args.split}), "
+          f"{args.evaluations} evaluations each, seed {args.seed}; mean and standard error")
     for name, (mean, error, count) in figures.items():
         unit = "bits a picture" if name == "caption_gain" else "bits/dim"
         print(f"{name.replace('_', ' '):24s} {mean:8.3f} +- {error:.3f} {unit} ({count} pictures)")
@@ -382,17 +433,20 @@ def evaluate(args): # -> exit status
 COMMANDS = {
     "inpaint": (add_inpaint, inpaint, "fill the hole of pictures according to their captions",
                 'example: my3yearold inpaint cat.jpg --mask hole.png --caption "a cat on a red sofa" --samples 2'),
-    "train": (add_train, train, "train a model", "example: my3yearold train --data scenes --run runs/scenes --max-minutes 60"),
-    "evaluate": (add_evaluate, evaluate, "say how good weights are on a data set", "example: my3yearold evaluate --weights scenes --data scenes"),
+    "train": (add_train, train, "train a model",
+              "example: my3yearold train --data scenes --run runs/scenes --max-minutes 60"),
+    "evaluate": (add_evaluate, evaluate, "say how good weights are on a data set",
+                 "example: my3yearold evaluate --weights scenes --data scenes"),
     "data": (add_data, data, "say what is in a data set", "example: my3yearold data inpainting.tar.bz2"),
 }
 
 def spin_less():
-    "Let waiting threads of OpenMP leave the core to others soon, unless the user chose otherwise. Before torch is imported."
+    "Let OpenMP's waiting threads give up the core soon, unless the user chose otherwise. Before torch is imported."
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys(): os.environ["GOMP_SPINCOUNT"] = "10000"
 
 def parse(argv): # list of str -> args
-    parser = Parser(prog="my3yearold", description="Fill a hole in a picture according to a caption.", epilog=COMMANDS["inpaint"][3])
+    parser = Parser(prog="my3yearold", description="Fill a hole in a picture according to a caption.",
+                    epilog=COMMANDS["inpaint"][3])
     parser.add_argument("--version", action="version", version=f"my3yearold {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="{inpaint,train,evaluate,data}")
     for name, (add_flags, run, summary, example) in COMMANDS.items():
@@ -401,7 +455,8 @@ def parse(argv): # list of str -> args
     return parser.parse_args(argv)
 
 def main(argv=None): # -> exit status
-    "The command line: 0 when all went well, 2 with one line on standard error when not, 1 for a fault of the program, 130 when interrupted."
+    """The command line: 0 when all went well, 2 with one line on standard error when not,
+    1 for a fault of the program, 130 when interrupted."""
     try:
         spin_less()
         args = parse(sys.argv[1:] if argv is None else list(map(str, argv)))

@@ -18,15 +18,17 @@ from filelock import FileLock, Timeout
 # %% ../nbs/25_files.ipynb #f3a598d2
 @contextmanager
 def whole(path): # yields a Path of the same suffix to write to
-    "What is written to the path in hand takes the place of `path` when the block succeeds, and vanishes when it does not. OSErrors name `path`."
+    """What is written to the path in hand takes the place of `path` when the block succeeds,
+    and vanishes when it does not. OSErrors name `path`."""
     path, partial = Path(path), None
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".my3yearold.{path.stem[:40]}.", suffix=f".partial{path.suffix}")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".my3yearold.{path.stem[:40]}.",
+                                        suffix=f".partial{path.suffix}")
         os.close(handle)
         partial = Path(name)
         yield partial
         with open(partial, "rb+") as file: os.fsync(file.fileno())               # on the disk before it has the name
-        os.chmod(partial, 0o666 & ~_UMASK)                                        # mkstemp's files are its owner's alone
+        os.chmod(partial, 0o666 & ~_UMASK)                                       # mkstemp's files are its owner's alone
         os.replace(partial, path)
     except OSError as error: raise OSError(error.errno, error.strerror or str(error), str(path)) from error
     finally:
@@ -42,7 +44,7 @@ def write_json(path, value):
 # %% ../nbs/25_files.ipynb #974d6754
 def save_tensors(tensors, path, metadata=None): # dict of str -> tensor; where; dict of str -> str
     "A safetensors file, written whole."
-    from safetensors import SafetensorError             # here, since they bring torch, and --help must not wait for that
+    from safetensors import SafetensorError       # here, since they bring torch, and --help must not wait for that
     from safetensors.torch import save_file
     with whole(path) as partial:
         try: save_file(tensors, partial, metadata)
@@ -67,7 +69,8 @@ def checksum(path): # -> str
 def mark(folder, kind, source="", files=None): # files: the names that are ours; None: all there are
     "Note that the files now in a folder are ours."
     names = sorted(p.name for p in Path(folder).iterdir()) if files is None else files
-    write_json(Path(folder) / MARK, Mark("my3yearold", kind, source, {name: checksum(Path(folder) / name) for name in names if name != MARK}))
+    checksums = {name: checksum(Path(folder) / name) for name in names if name != MARK}
+    write_json(Path(folder) / MARK, Mark("my3yearold", kind, source, checksums))
 
 def mark_of(folder): # -> Mark, or None where there is none that we wrote
     try: return msgspec.json.decode((Path(folder) / MARK).read_bytes(), type=Mark)
@@ -83,18 +86,26 @@ def strangers(folder): # -> sorted names
 def check_free(folder): # -> None, or ValueError
     "May a result be put here?"
     folder = Path(folder)
-    if folder.is_symlink(): raise ValueError(f"{folder} is in the way: it is a link, and only folders that this program made are replaced; choose another place")
+    if folder.is_symlink():
+        raise ValueError(f"{folder} is in the way: it is a link, and only folders that this program made are replaced; "
+                         "choose another place")
     if not folder.exists(): return
-    if not folder.is_dir() or mark_of(folder) is None: raise ValueError(f"{folder} is in the way and was not made by this program; choose another place or move it")
-    if found := strangers(folder): raise ValueError(f"{folder} is in the way: it holds {found[0]}, which this program did not write; move that, or choose another place")
+    if not folder.is_dir() or mark_of(folder) is None:
+        raise ValueError(f"{folder} is in the way and was not made by this program; choose another place or move it")
+    if found := strangers(folder):
+        raise ValueError(f"{folder} is in the way: it holds {found[0]}, which this program did not write; "
+                         "move that, or choose another place")
 
+# %% ../nbs/25_files.ipynb #63d25187
 @contextmanager
 def whole_folder(folder, source=""): # yields a Path
-    "A fresh folder to write files into, which takes the place of `folder` when the block succeeds and vanishes when it fails."
+    """A fresh folder to write files into, which takes the place of `folder` when the block succeeds
+    and vanishes when it fails."""
     folder = Path(folder)
     check_free(folder)
     folder.parent.mkdir(parents=True, exist_ok=True)
-    partial, old = (Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".my3yearold.{folder.name}.", suffix=suffix)) for suffix in (".partial", ".old"))
+    partial, old = (Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".my3yearold.{folder.name}.", suffix=suffix))
+                    for suffix in (".partial", ".old"))
     try:
         os.chmod(partial, 0o777 & ~_UMASK)
         yield partial
@@ -103,19 +114,22 @@ def whole_folder(folder, source=""): # yields a Path
             os.replace(folder, old)                        # takes the place of the empty one
             if found := strangers(old):
                 os.replace(old, folder)
-                raise ValueError(f"{folder} got {found[0]} while the result was made, which this program did not write; the new result was not kept")
+                raise ValueError(f"{folder} got {found[0]} while the result was made, "
+                                 "which this program did not write; the new result was not kept")
         os.replace(partial, folder)
     finally:
         for leftover in (partial, old): shutil.rmtree(leftover, ignore_errors=True)
 
 def tidy(place):
-    "Finish what a program that was killed had begun in this folder: hidden leftovers of `whole` and `whole_folder` go, a result that was moved aside comes back."
+    """Finish what a program that was killed had begun in this folder:
+    hidden leftovers of `whole` and `whole_folder` go, a result that was moved aside comes back."""
     for p in Path(place).glob(".my3yearold.*"):
         found = re.fullmatch(r"\.my3yearold\.(.*)\.\w{8}\.(partial|old)(\.\w+)?", p.name)
         if not found or p.is_symlink(): continue
         name, what = found[1], found[2]
         if p.is_file() and what == "partial": p.unlink()
-        elif p.is_dir() and what == "old" and any(p.iterdir()) and not (p.parent / name).exists(): os.replace(p, p.parent / name)
+        elif p.is_dir() and what == "old" and any(p.iterdir()) and not (p.parent / name).exists():
+            os.replace(p, p.parent / name)
         elif p.is_dir() and (what == "partial" or not strangers(p)): shutil.rmtree(p)
 
 # %% ../nbs/25_files.ipynb #cf83a1f1
@@ -133,18 +147,22 @@ def check_page(path): # -> None, or ValueError
     try: *lines, last = path.read_text(encoding="utf-8").splitlines(keepends=True)
     except (OSError, ValueError): lines, last = [], ""
     if path.is_symlink() or last != _sealed_line("".join(lines)):
-        raise ValueError(f"{path} was not written by this program, or was changed since; choose another place or move it")
+        raise ValueError(f"{path} was not written by this program, or was changed since; "
+                         "choose another place or move it")
 
 # %% ../nbs/25_files.ipynb #d7bc6043
 @contextmanager
 def only_one(folder, doing, wait=False): # the folder, which is made; what the other one would be doing there
-    "Held by one process at a time; the second waits, or gets a ValueError. A folder that was made and stays empty goes again."
+    """Held by one process at a time; the second waits, or gets a ValueError.
+    A folder that was made and stays empty goes again."""
     folder = Path(folder)
     is_new = not folder.exists()
     folder.mkdir(parents=True, exist_ok=True)
     lock = FileLock(folder / LOCK, timeout=-1 if wait else 0)
     try: lock.acquire()
-    except Timeout: raise ValueError(f"another process is {doing} {folder}: wait until it is done, or choose another folder") from None
+    except Timeout:
+        raise ValueError(f"another process is {doing} {folder}: "
+                         "wait until it is done, or choose another folder") from None
     try: yield
     finally:
         if is_new and [p.name for p in folder.iterdir()] == [LOCK]: shutil.rmtree(folder, ignore_errors=True)
@@ -164,11 +182,14 @@ def printable(text): # str -> str
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 # %% ../nbs/25_files.ipynb #4a2976f3
-def read_json(path, kind=Any, remedy="mend it or write it again", most=1 << 28): # path; a type; what to do; bytes -> a value of the type
-    "A JSON file as a value of the given type (see msgspec): FileNotFoundError where there is none, ValueError, in a sentence, where it holds anything else."
+def read_json(path, kind=Any, # path; a type
+              remedy="mend it or write it again", most=1 << 28): # what to do; bytes -> a value of the type
+    """A JSON file as a value of the given type (see msgspec): FileNotFoundError where there is none,
+    ValueError, in a sentence, where it holds anything else."""
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(printable(f"there is no file {path}; check the path"))
-    if (size := path.stat().st_size) > most: raise ValueError(f"{path} has {size:,} bytes, and at most {most:,} are read; {remedy}")
+    if (size := path.stat().st_size) > most:
+        raise ValueError(f"{path} has {size:,} bytes, and at most {most:,} are read; {remedy}")
     return parse_json(path.read_bytes(), path, kind, remedy)
 
 def parse_json(content, name, kind=Any, remedy="mend it or write it again"): # bytes; what errors call it
@@ -176,6 +197,7 @@ def parse_json(content, name, kind=Any, remedy="mend it or write it again"): # b
     try: return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=kind, strict=True)
     except RecursionError: reason = "it is nested too deeply"
     except UnicodeDecodeError: reason = "it is not UTF-8 text"
-    except msgspec.ValidationError as e: reason = str(e).replace(" - at `$`", "").replace("`$.", "`").replace("`$[", "`[")
+    except msgspec.ValidationError as e:
+        reason = str(e).replace(" - at `$`", "").replace("`$.", "`").replace("`$[", "`[")
     except msgspec.DecodeError as e: raise ValueError(printable(f"{name} is not valid JSON ({e}); {remedy}")) from None
     raise ValueError(printable(f"{name} does not hold what it should ({reason[:300]}); {remedy}"))

@@ -33,8 +33,10 @@ def _array(image): # anything -> numpy array; tensors (C, H, W) as (H, W, C)
 
 def _as_pil(array): # -> PIL
     if array.dtype == bool: array = array * np.uint8(255)
-    if array.dtype != np.uint8 or array.ndim not in (2, 3) or array.size == 0 or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)):
-        raise ValueError(f"a picture as an array must be uint8 of shape (H, W) or (H, W, 3), not {array.dtype} of shape {array.shape}")
+    if (array.dtype != np.uint8 or array.ndim not in (2, 3) or array.size == 0
+            or (array.ndim == 3 and array.shape[2] not in (1, 3, 4))):
+        raise ValueError("a picture as an array must be uint8 of shape (H, W) or (H, W, 3), "
+                         f"not {array.dtype} of shape {array.shape}")
     return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
 def as_picture(image, # a path, a PIL picture, a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (3, H, W)
@@ -49,7 +51,8 @@ def _mask_levels(mask_image): # -> (H, W) array of 0..255
         array = _array(mask_image)
         if array.dtype.kind in "fiu" and array.dtype != np.uint8:
             if not (array.min(initial=0) >= 0 and array.max(initial=0) <= 1): # also if it holds NaN
-                raise ValueError(f"the mask is an array of {array.dtype} with values outside 0..1: 1 is filled; or hand in booleans, or uint8 with 255")
+                raise ValueError(f"the mask is an array of {array.dtype} with values outside 0..1: 1 is filled; "
+                                 "or hand in booleans, or uint8 with 255")
             array = array >= 0.5
         mask_image = _as_pil(array)
     levels = np.asarray(read_mask(mask_image, name))
@@ -84,7 +87,8 @@ def bounds(hole, # (H, W) bool with at least one True
     "The rectangle around what is True, wider by a margin where there is room."
     rows, columns = hole.any(1).nonzero().flatten().tolist(), hole.any(0).nonzero().flatten().tolist()
     top, left, bottom, right = within or (0, 0, *hole.shape)
-    return Region(max(top, rows[0] - margin), max(left, columns[0] - margin), min(bottom, rows[-1] + 1 + margin), min(right, columns[-1] + 1 + margin))
+    return Region(max(top, rows[0] - margin), max(left, columns[0] - margin),
+                  min(bottom, rows[-1] + 1 + margin), min(right, columns[-1] + 1 + margin))
 
 def region_around(hole, # (H, W) bool with at least one True
                   size, # the model's size
@@ -96,7 +100,8 @@ def region_around(hole, # (H, W) bool with at least one True
         extent = min(side, length)
         start = min(max((first + end - extent) // 2, 0), length - extent)
         return start, start + extent
-    (top, bottom), (left, right) = span(inner.top, inner.bottom, hole.shape[0]), span(inner.left, inner.right, hole.shape[1])
+    (top, bottom), (left, right) = (span(inner.top, inner.bottom, hole.shape[0]),
+                                    span(inner.left, inner.right, hole.shape[1]))
     return Region(top, left, bottom, right)
 
 # %% ../nbs/14_inpaint.ipynb #76067dae
@@ -115,8 +120,10 @@ def shrink(rows_of,  # (top, bottom) -> (C, bottom - top, w), any type: the rows
     edges = [*range(0, shape[0], strip), shape[0]]
     return sum(rows[:, top:bottom] @ (rows_of(top, bottom).double() @ columns) for top, bottom in zip(edges, edges[1:]))
 
+# %% ../nbs/14_inpaint.ipynb #a4ad96d7
 class Cutout:
-    "One picture and its hole at the model's size, and the way back. `images` and `given` are (3, size, size), uint8 and bool."
+    """One picture and its hole at the model's size, and the way back.
+    `images` and `given` are (3, size, size), uint8 and bool."""
     def __init__(self, picture, # PIL RGB, which may carry a colour profile
                  hole,          # (H, W) bool, True = to be filled
                  size,          # the model's size
@@ -127,7 +134,8 @@ class Cutout:
         def holes(a, b): return hole[None, top + a:top + b, left:right]
         def pixels(a, b): return pixels_of(to_srgb(picture.crop((left, top + a, right, top + b))))
         self.given = (shrink(holes, shape, size) == 0).expand(3, size, size).clone()
-        self.images = shrink(pixels, shape, size).round().to(torch.uint8) * self.given # what is hidden never leaves the door
+        # what is hidden never leaves the door
+        self.images = shrink(pixels, shape, size).round().to(torch.uint8) * self.given
 
     def put_back(self, filling, # (3, size, size) uint8
                  seam=True,     # correct the seam, see below
@@ -153,8 +161,10 @@ def enlarge(filling, # (3, h, w) uint8, the small picture of a region
             profile=None): # bytes of a colour profile
     "The box (3, H, W) uint8 out of the filling enlarged to its region, bicubic, in the colours of the profile."
     down, across = filling.shape[1] / (region.bottom - region.top), filling.shape[2] / (region.right - region.left)
-    part = [(box.left - region.left) * across, (box.top - region.top) * down, (box.right - region.left) * across, (box.bottom - region.top) * down]
-    resized = picture_of(filling.cpu()).resize((box.right - box.left, box.bottom - box.top), Image.Resampling.BICUBIC, part)
+    part = [(box.left - region.left) * across, (box.top - region.top) * down,
+            (box.right - region.left) * across, (box.bottom - region.top) * down]
+    resized = picture_of(filling.cpu()).resize((box.right - box.left, box.bottom - box.top),
+                                               Image.Resampling.BICUBIC, part)
     return pixels_of(from_srgb(resized, profile))
 
 # %% ../nbs/14_inpaint.ipynb #27fc92eb
@@ -163,7 +173,7 @@ def membrane(difference, # (C, H, W) float
              sweeps=4):
     "Continue `difference` smoothly from the known pixels over the others: relaxation from coarse to fine."
     if known.all(): return difference
-    if known.shape == (1, 1): return torch.zeros_like(difference)                  # nothing known anywhere: nothing to add
+    if known.shape == (1, 1): return torch.zeros_like(difference)    # nothing known anywhere: nothing to add
     pool = lambda x: F.avg_pool2d(x[None], 2, ceil_mode=True)[0]
     weight = known.float()[None]
     coarse_known = pool(weight)[0]
@@ -178,21 +188,25 @@ def membrane(difference, # (C, H, W) float
 
 # %% ../nbs/14_inpaint.ipynb #bb91361d
 strategies = {
-    "gibbs": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, mending_schedule, **options,
-                 start=growing(max(1, steps // 2)), start_temperature=0.75 * options.get("temperature", 1.0)),
+    "gibbs": lambda predict, images, given, steps, **options: gibbs(
+        predict, images, given, steps, mending_schedule, **options,
+        start=growing(max(1, steps // 2)), start_temperature=0.75 * options.get("temperature", 1.0)),
     "yao": lambda predict, images, given, steps, **options: gibbs(predict, images, given, steps, **options),
-    "ancestral": lambda predict, images, given, steps, **options: ancestral(predict, images, given, evaluations=steps, **options),
+    "ancestral": lambda predict, images, given, steps, **options: ancestral(
+        predict, images, given, evaluations=steps, **options),
     "one-shot": lambda predict, images, given, steps, **options: one_shot(predict, images, given, **options),
 }
 
 # %% ../nbs/14_inpaint.ipynb #9b6e1a46
 def prices(predict, images, given, evaluations=8): # -> (N,) list of floats, bits per hidden variable
     "What each filling costs under the model, all of them priced in the same orders."
-    return bits_per_dim(predict, images, given, evaluations, [torch.Generator().manual_seed(0) for _ in images])[0].tolist()
+    generators = [torch.Generator().manual_seed(0) for _ in images]
+    return bits_per_dim(predict, images, given, evaluations, generators)[0].tolist()
 
 # %% ../nbs/14_inpaint.ipynb #a26d51f6
 def entropy_map(predict, images, given): # -> (H, W) float, bits
-    "Entropy of each hidden variable of the first picture, the others still hidden; mean over the channels, zero where nothing is hidden."
+    """Entropy of each hidden variable of the first picture, the others still hidden;
+    mean over the channels, zero where nothing is hidden."""
     where = ~given
     where[1:] = False                                  # asked of the first picture only
     log_p = predict(images, given, where).float().log_softmax(-1)
@@ -209,7 +223,8 @@ def preview(cutout, limit=480): # -> Cutout
     squares[:cutout.hole.shape[0], :cutout.hole.shape[1]] = cutout.hole
     top, left, bottom, right = cutout.region
     region = Region(top // k, left // k, math.ceil(bottom / k), math.ceil(right / k))
-    return Cutout(to_srgb(cutout.picture.reduce(k)), squares.view(height, k, width, k).any(3).any(1), cutout.size, region)
+    return Cutout(to_srgb(cutout.picture.reduce(k)), squares.view(height, k, width, k).any(3).any(1),
+                  cutout.size, region)
 
 # %% ../nbs/14_inpaint.ipynb #fd95b049
 @dataclass
@@ -220,7 +235,7 @@ class Inpainting:
     entropy: torch.Tensor # (size, size) bits: of the hidden pixels before anything is filled
     settings: dict        # strategy, steps, temperature, caption, seeds, weights, region
     chain: list           # at most 25 states of the chain, (fillings, 3, size, size) uint8; the last one is in `images`
-    cutout: object = None # the Cutout: region, and images and given as the model saw them; None when there was nothing to fill
+    cutout: object = None # the Cutout: region, and images and given as the model saw them; None if nothing was to fill
 
     @property
     def frames(self): # a list of PIL pictures per filling
@@ -233,7 +248,8 @@ class Inpainting:
 
 # %% ../nbs/14_inpaint.ipynb #9a59fcc4
 def follow(states, num_steps, on_step, max_frames=24): # -> list of (N, 3, size, size) uint8, the last state last
-    "Run a chain; ends early when on_step(step, state) returns False. Keeps at most about `max_frames` states, evenly spaced."
+    """Run a chain; ends early when on_step(step, state) returns False.
+    Keeps at most about `max_frames` states, evenly spaced."""
     keep = {math.ceil(num_steps * (i + 1) / max_frames) - 1 for i in range(max_frames)}
     kept = {}
     for step, state in enumerate(states):
@@ -245,11 +261,13 @@ def follow(states, num_steps, on_step, max_frames=24): # -> list of (N, 3, size,
 
 # %% ../nbs/14_inpaint.ipynb #a2fade04
 def fill(predict, told, cutout, settings, generator, on_step, device): # -> Inpainting
-    "Several fillings of one picture, drawn as one batch from `told`, the predictor guided: the chain, the pictures, and the two figures of the predictor as it is."
+    """Several fillings of one picture, drawn as one batch from `told`, the predictor guided:
+    the chain, the pictures, and the two figures of the predictor as it is."""
     n = settings["num_images_per_prompt"]
     images, given = (x.expand(n, -1, -1, -1).contiguous().to(device) for x in (cutout.images, cutout.given))
     steps = settings["num_inference_steps"]
-    states = strategies[settings["strategy"]](told, images, given, steps, generator=generator, temperature=settings["temperature"])
+    states = strategies[settings["strategy"]](told, images, given, steps, generator=generator,
+                                              temperature=settings["temperature"])
     chain = follow(states, steps, on_step)
     return Inpainting(
         images=[cutout.put_back(x) for x in chain[-1]],
@@ -259,53 +277,66 @@ def fill(predict, told, cutout, settings, generator, on_step, device): # -> Inpa
 
 # %% ../nbs/14_inpaint.ipynb #4cda126d
 def _counted(value, name): # -> int, or TypeError or ValueError
-    if isinstance(value, bool) or not hasattr(value, "__index__"): raise TypeError(f"{name} must be a whole number, not {value!r}")
+    if isinstance(value, bool) or not hasattr(value, "__index__"):
+        raise TypeError(f"{name} must be a whole number, not {value!r}")
     if value < 1: raise ValueError(f"{name} is {value}: it is counted from 1")
     return int(value)
 
 def _number(value, name): # -> float, or TypeError
-    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"): raise TypeError(f"{name} must be a number, not {value!r}")
+    if isinstance(value, (bool, str, bytes)) or not hasattr(value, "__float__"):
+        raise TypeError(f"{name} must be a number, not {value!r}")
     return float(value)
 
 def check_settings(strategy, steps, temperature, n, guidance_scale=None):
     "ValueError or TypeError, in one sentence, for settings that cannot work."
     if strategy not in strategies: raise ValueError(f"unknown strategy {strategy!r}; there are {', '.join(strategies)}")
     _counted(steps, "num_inference_steps"); _counted(n, "num_images_per_prompt")
-    if not 0 <= _number(temperature, "temperature") < math.inf: raise ValueError(f"temperature {temperature} must be 0 (the likeliest level) or more")
+    if not 0 <= _number(temperature, "temperature") < math.inf:
+        raise ValueError(f"temperature {temperature} must be 0 (the likeliest level) or more")
     if guidance_scale is not None and not 0 <= _number(guidance_scale, "guidance_scale") < math.inf:
-        raise ValueError(f"guidance scale {guidance_scale} must be 0 (no caption) or more; 1 is the caption as it was learned")
+        raise ValueError(f"guidance scale {guidance_scale} must be 0 (no caption) or more; "
+                         "1 is the caption as it was learned")
 
+# %% ../nbs/14_inpaint.ipynb #7bd7f0fa
 def seeded(generator, n): # -> generator or list of n, their seeds
     "Fresh generators, one per filling, where none is given."
-    if generator is None: generator = [torch.Generator().manual_seed(seed) for seed in torch.randint(2**31, (n,)).tolist()]
+    if generator is None:
+        generator = [torch.Generator().manual_seed(seed) for seed in torch.randint(2**31, (n,)).tolist()]
     several = generator if isinstance(generator, (list, tuple)) else [generator]
-    if not all(isinstance(g, torch.Generator) for g in several): raise TypeError(f"generator must be a torch.Generator or a list of one per filling, not {generator!r}")
-    if several is generator and len(several) != n: raise ValueError(f"{len(several)} generators for {n} fillings: hand in one generator, or one per filling")
+    if not all(isinstance(g, torch.Generator) for g in several):
+        raise TypeError(f"generator must be a torch.Generator or a list of one per filling, not {generator!r}")
+    if several is generator and len(several) != n:
+        raise ValueError(f"{len(several)} generators for {n} fillings: hand in one generator, or one per filling")
     return generator, [g.initial_seed() for g in several]
 
 def bind_caption(model, vocabulary, caption, n): # -> predict(images, given, where) for n pictures
     "Read a caption, which may be empty; warns when the vocabulary has none of its words."
     words = [t for t in tokens(caption) if t.isalnum()]
     if words and set(words) <= set(vocabulary.unknown(caption)):
-        warnings.warn(f"the weights know none of the caption's words ({', '.join(words[:5])}{', ...' * (len(words) > 5)}), so the filling cannot follow it")
+        warnings.warn("the weights know none of the caption's words "
+                      f"({', '.join(words[:5])}{', ...' * (len(words) > 5)}), so the filling cannot follow it")
     ids, lengths = vocabulary.encode([caption] * n)
     device = next(model.parameters()).device
     return model.bind(ids.to(device), lengths.to(device))
 
 def _scale_of(card, folder): # -> guidance_scale of a card
     scale = card.get("guidance_scale", 1.0)
-    if not isinstance(scale, (int, float)): raise ValueError(f"{folder / 'card.json'} has a guidance_scale of {scale!r}; make it a number, 1 for the caption as it was learned")
+    if not isinstance(scale, (int, float)):
+        raise ValueError(f"{folder / 'card.json'} has a guidance_scale of {scale!r}; "
+                         "make it a number, 1 for the caption as it was learned")
     return scale
 
 # %% ../nbs/14_inpaint.ipynb #7782d2d0
 class Inpainter:
     "Fills the hole of a picture according to a caption. See `__call__`."
     def __init__(self, model, vocabulary, weights="unnamed", guidance_scale=1.0):
-        self.model, self.vocabulary, self.weights, self.guidance_scale = model.eval(), vocabulary, weights, guidance_scale
+        self.model, self.vocabulary, self.weights, self.guidance_scale = (
+            model.eval(), vocabulary, weights, guidance_scale)
 
     @classmethod
     def from_pretrained(cls, weights="photos", device="cpu"):
-        "Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id; a device's name, or `auto`."
+        """Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id;
+        a device's name, or `auto`."""
         folder = weights_folder(weights)
         model, vocabulary, card = load_model(folder, pick_device(device))
         return cls(model, vocabulary, str(weights), _scale_of(card, folder))
@@ -313,31 +344,34 @@ class Inpainter:
     @torch.no_grad()
     def __call__(self,
         image,                      # path, PIL picture, uint8 array (H, W, 3) or tensor (3, H, W)
-        mask_image=None,            # likewise, white = fill, of the picture's size; None: a centred hole, half of each side
+        mask_image=None,            # likewise, white = fill, of the same size; None: a centred hole, half of each side
         caption="",                 # what the picture shows; empty or None: no caption
         strategy="gibbs",           # "gibbs", "yao", "ancestral" or "one-shot"
         num_inference_steps=128,    # steps; each is an evaluation of the network, a guided one two
         temperature=1.0,            # of each conditional; below 1 plays safe
         num_images_per_prompt=1,    # fillings, independent of each other
         generator=None,             # torch.Generator, a list of one per filling, or None: fresh seeds
-        callback_on_step_end=None,  # called with (pipe, step, num_steps, state) after each step; returning False ends the chain
-        guidance_scale=None,        # how loudly the caption speaks: 1 as learned, 3 three times; None: what the weights' card says
+        callback_on_step_end=None,  # called with (pipe, step, num_steps, state) after each step; False ends the chain
+        guidance_scale=None,        # how loud the caption is: 1 as learned, 3 three times; None: from the weights' card
     ) -> Inpainting:
         "Fill the hole. Raises ValueError or FileNotFoundError, in one sentence, for what cannot be used."
         if not isinstance(caption, str | None): raise TypeError(f"caption must be a string, not {caption!r}")
-        if not callable(callback_on_step_end or print): raise TypeError(f"callback_on_step_end must be a function, not {callback_on_step_end!r}")
+        if not callable(callback_on_step_end or print):
+            raise TypeError(f"callback_on_step_end must be a function, not {callback_on_step_end!r}")
         picture = as_picture(image)
         hole = as_hole(mask_image, picture)
         n, steps, caption, size = num_images_per_prompt, num_inference_steps, caption or "", self.model.config["size"]
         scale = self.guidance_scale if guidance_scale is None else guidance_scale
         check_settings(strategy, steps, temperature, n, scale)
         generator, seeds = seeded(generator, n)
-        settings = dict(weights=self.weights, caption=caption, strategy=strategy, num_inference_steps=steps, temperature=temperature,
-                        guidance_scale=scale, num_images_per_prompt=n, seeds=seeds)
+        settings = dict(weights=self.weights, caption=caption, strategy=strategy, num_inference_steps=steps,
+                        temperature=temperature, guidance_scale=scale, num_images_per_prompt=n, seeds=seeds)
         if not hole.any():
-            warnings.warn("there is nothing to fill: the mask has no white pixel, and the picture comes back as it came")
+            warnings.warn("there is nothing to fill: the mask has no white pixel, "
+                          "and the picture comes back as it came")
             return Inpainting([picture.copy() for _ in range(n)], [0.0] * n, torch.zeros(size, size), settings, [])
-        def on_step(step, state): return callback_on_step_end and callback_on_step_end(self, step, 1 if strategy == "one-shot" else steps, state)
+        num_steps = 1 if strategy == "one-shot" else steps
+        def on_step(step, state): return callback_on_step_end and callback_on_step_end(self, step, num_steps, state)
         predict, device = bind_caption(self.model, self.vocabulary, caption, n), next(self.model.parameters()).device
         told = guided(predict, bind_caption(self.model, self.vocabulary, "", n), scale) if caption else predict
         return fill(predict, told, Cutout(picture, hole, size), settings, generator, on_step, device)

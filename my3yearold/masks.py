@@ -37,12 +37,13 @@ def _inside(region, n, size, device):
                          "hand in (size, size) or (n, 3, size, size)") from None
     empty = ~region.any(1)
     if empty.any():
-        raise ValueError(f"region is empty in picture {int(empty.nonzero()[0])}: an orderless mask needs a variable inside")
+        raise ValueError(f"region is empty in picture {int(empty.nonzero()[0])}: "
+                         "an orderless mask needs a variable inside")
     return region
 
 # %% ../nbs/03_masks.ipynb #74ecea2b
 def _stratify(u, generator):
-    "Uniform draws (n, 1), each moved into its own n-th of [0, 1), the strata dealt at random; every one is still uniform."
+    "Uniform draws (n, 1), each moved into its own n-th of [0, 1), the strata dealt at random; each is still uniform."
     if isinstance(generator, (list, tuple)):
         raise ValueError("stratified draws depend on the whole batch: hand in one generator, not one per picture")
     stratum = _uniform(1, len(u), generator, u.device).argsort(1).T
@@ -50,7 +51,8 @@ def _stratify(u, generator):
 
 # %% ../nbs/03_masks.ipynb #df9bbb39
 def _hide_first(field, share, region=None):
-    "Given (n, D) bool: inside the region `share` (n, 1) of each row, rounded down; what is hidden is what comes first by `field`."
+    """Given (n, D) bool: inside the region `share` (n, 1) of each row, rounded down;
+    what is hidden is what comes first by `field`."""
     n, variables = field.shape
     D = variables if region is None else region.sum(1, keepdim=True)
     if region is not None: field = field.masked_fill(~region, 2.0)            # outside sorts last, behind every draw
@@ -69,10 +71,11 @@ def orderless(
     stratified=False, # spread the numbers given evenly over the batch; needs one generator for all pictures
     skew=1, # share given = uniform ** skew: above 1, few given more often
 ): # given, bool (n, 3, size, size)
-    """Number given uniform on 0..D-1, then placed at random; D = the variables inside the region, all outside are given.
+    """Number given uniform on 0..D-1, then placed at random; D = the variables inside the region, all outside given.
 
     The masks of the orderless NADE (Uria, Murray and Larochelle, 1310.1757), for `skew` 1.
-    Raises ValueError for a region that does not fit or is empty in some picture, and for strata with a generator per picture."""
+    Raises ValueError for a region that does not fit or is empty in some picture,
+    and for strata with a generator per picture."""
     u = _uniform(n, 1 + 3 * size * size, generator, device)
     count, field = u[:, :1], u[:, 1:]
     if stratified: count = _stratify(count, generator)
@@ -104,7 +107,8 @@ def _side(name, value, size):
     "A side as its range (low, high), both ends included."
     low, high = (value, value) if isinstance(value, int) else value
     if not 0 <= low <= high <= size:
-        raise ValueError(f"{name} {value} does not fit a picture of size {size}: use a number or (low, high) within 0..{size}")
+        raise ValueError(f"{name} {value} does not fit a picture of size {size}: "
+                         f"use a number or (low, high) within 0..{size}")
     return low, high
 
 def _span(u, low, high, size):
@@ -122,7 +126,7 @@ def rectangle(
     generator=None, # torch.Generator, or a list of one per picture; None = torch's own
     device=None, # where the result lives; None = the generator's device
 ): # given, bool (n, 3, size, size)
-    "One hidden rectangle per picture, all channels: its sides uniform, then its place uniform among those inside the picture."
+    "One hidden rectangle per picture, all channels: sides uniform, then place uniform among those inside the picture."
     u = _uniform(n, 4, generator, device)
     rows = _span(u[:, :2], *_side("height", height, size), size)
     columns = _span(u[:, 2:], *_side("width", width, size), size)
@@ -154,7 +158,8 @@ def _reach(radius, shape):
     raise ValueError(f'shape "{shape}" is unknown: use "square", "diamond" or "disc"')
 
 def _dilate(failed, reach):
-    "True where the neighbourhood holds a True of failed (n, C, S, S): the union over d of rectangles 2d+1 high and 2*reach[d]+1 wide."
+    """True where the neighbourhood holds a True of failed (n, C, S, S):
+    the union over d of rectangles 2d+1 high and 2*reach[d]+1 wide."""
     r, S = len(reach) - 1, failed.shape[-1]
     table = F.pad(failed.int(), (r + 1, r, r + 1, r)).cumsum(2, dtype=torch.int32).cumsum(3, dtype=torch.int32)
     result = torch.zeros_like(failed)
@@ -173,7 +178,8 @@ def contiguish(
     generator=None, # torch.Generator, or a list of one per picture; None = torch's own
     device=None, # where the result lives; None = the generator's device
 ): # given, bool (n, 3, size, size)
-    """Given where every coin of the neighbourhood comes up, with chance p^(1/area) each and p uniform, drawn for each picture; channels apart.
+    """Given where every coin of the neighbourhood comes up, with chance p^(1/area) each and p uniform,
+    drawn for each picture; channels apart.
 
     The predecessor's masks (which drew p once and for all). Away from the edges each variable is given with chance p;
     the number given is uniform for radius 0 only, and a picture may have nothing hidden."""
@@ -199,8 +205,9 @@ def orderless_in_rectangle(
     return orderless(n, size, generator, region, device, stratified)
 
 # %% ../nbs/03_masks.ipynb #1e50e759
+# of the places of a square, row by row; 0 and 1 diagonal
 _NUMBERINGS = torch.tensor([[0, 2, 3, 1], [0, 3, 2, 1], [1, 2, 3, 0], [1, 3, 2, 0],
-                            [2, 0, 1, 3], [3, 0, 1, 2], [2, 1, 0, 3], [3, 1, 0, 2]])    # of the places of a square, row by row; 0 and 1 diagonal
+                            [2, 0, 1, 3], [3, 0, 1, 2], [2, 1, 0, 3], [3, 1, 0, 2]])
 
 def _spread_chances(u, levels): # (n, 2 + levels) uniform -> shifts (n, 2), numberings (n, levels, 4)
     return (u[:, :2] * 2**levels).long(), _NUMBERINGS.to(u.device)[(u[:, 2:] * 8).long()]
@@ -211,7 +218,8 @@ def spread_order(
     generator=None, # torch.Generator, or a list of one per picture; None = torch's own
     device=None, # where the result lives; None = the generator's device
 ): # (n, 3, height, width) float64 in [0, 1): low keys first
-    "A random order of which every prefix covers the picture evenly: recursive 2x2 squares, channels a third of the order apart."
+    """A random order of which every prefix covers the picture evenly: recursive 2x2 squares,
+    channels a third of the order apart."""
     levels = max(1, math.ceil(math.log2(max(height, width))))
     shift, numbering = _spread_chances(_uniform(n, 2 + levels, generator, device), levels)
     bit = torch.arange(levels, device=shift.device)
@@ -232,7 +240,8 @@ def spread(
     stratified=False, # spread the shares given evenly over the batch; needs one generator for all pictures
     skew=4, # share given = uniform ** skew: above 1, few given more often
 ): # given, bool (n, 3, size, size)
-    "A prefix of a spread order inside the region is given, all outside too: what a sampler with few evaluations has drawn so far."
+    """A prefix of a spread order inside the region is given, all outside too:
+    what a sampler with few evaluations has drawn so far."""
     share = _uniform(n, 1, generator, device)
     if stratified: share = _stratify(share, generator)
     if region is not None: region = _inside(region, n, size, share.device)
@@ -249,7 +258,8 @@ def lattice(
     stratified=False, # as for `spread`
     skew=1, # as for `spread`
 ): # given, bool (n, 3, size, size)
-    "Inside the region every second pixel of every second row is given, and a prefix of a spread order of the rest; where there is no rest, no lattice."
+    """Inside the region every second pixel of every second row is given, and a prefix of a spread order of the rest;
+    where there is no rest, no lattice."""
     u = _uniform(n, 2, generator, device)
     line = torch.arange(size, device=u.device)
     row, column = ((line + (u[:, k:k + 1] * 2).long()) % 2 == 0 for k in (0, 1))              # (n, size)
@@ -294,7 +304,8 @@ def brush(
     generator=None, # torch.Generator, or a list of one per picture; None = torch's own
     device=None, # where the result lives; None = the generator's device
 ): # given, bool (n, 3, size, size)
-    "Random thick strokes hidden in all channels, after the free-form masks of Yu et al. (1806.03589); at least a pixel is hidden."
+    """Random thick strokes hidden in all channels, after the free-form masks of Yu et al. (1806.03589);
+    at least a pixel is hidden."""
     low, high = _range("strokes", strokes, 1)
     thin, thick = (max(1, size / 16), max(1, size / 5)) if width is None else _range("width", width, 1)
     u = _uniform(n, 1 + high * 21, generator, device)
@@ -313,7 +324,8 @@ def free_form(
     generator=None, # torch.Generator, or a list of one per picture; None = torch's own
     device=None, # where the result lives; None = the generator's device
 ): # given, bool (n, 3, size, size)
-    "Strokes and rectangles (sides from an eighth to half the picture) hidden together in all channels, after LaMa's masks (2109.07161)."
+    """Strokes and rectangles (sides from an eighth to half the picture) hidden together in all channels,
+    after LaMa's masks (2109.07161)."""
     low, high = _range("rectangles", rectangles, 0)
     given = brush(n, size, strokes, generator=generator, device=device)
     number = low + (_uniform(n, 1, generator, given.device) * (high - low + 1)).long()
@@ -331,7 +343,9 @@ _HOLES = {"rectangle": _rectangle, "centre": _centre, "brush": brush, "free_form
 _SCATTERED = {"bernoulli": partial(bernoulli, p=(0, 1)),
               **{f"contiguish_{shape}": partial(_contiguish, shape=shape) for shape in ("square", "diamond", "disc")}}
 _INSIDE = {"orderless": orderless, "spread": spread, "lattice": lattice}
-MASKS = ("orderless", *_SCATTERED, *_HOLES, *(f"{kind}_in_{hole}" for kind in _INSIDE for hole in _HOLES), "few_in_rectangle")   # the names that a mixture knows
+# the names that a mixture knows
+MASKS = ("orderless", *_SCATTERED, *_HOLES, *(f"{kind}_in_{hole}" for kind in _INSIDE for hole in _HOLES),
+         "few_in_rectangle")
 
 def _in_hole(n, size, generator, device, make, hole, stratified, **options):
     region = ~hole(n, size, generator=generator, device=device)
@@ -341,7 +355,8 @@ def _maker(kind, stratified):
     "The function (n, size, generator=, device=) -> given behind a name; a function stands for itself."
     if callable(kind): return kind
     if kind == "orderless": return partial(orderless, stratified=stratified)
-    if kind == "few_in_rectangle": return partial(_in_hole, make=orderless, hole=_rectangle, stratified=stratified, skew=4)
+    if kind == "few_in_rectangle":
+        return partial(_in_hole, make=orderless, hole=_rectangle, stratified=stratified, skew=4)
     inside, found, hole = kind.partition("_in_")
     if found: return partial(_in_hole, make=_INSIDE[inside], hole=_HOLES[hole], stratified=stratified)
     return {**_SCATTERED, **_HOLES}[kind]
@@ -350,14 +365,15 @@ def _maker(kind, stratified):
 def parse_mixture(
     weights, # "orderless=1,rectangle=2" (a name alone weighs 1), or a dict of names or mask functions to weights
 ): # dict of names or functions to floats
-    "The kinds of a mixture and their weights; raises ValueError for names it does not know and weights that make no sense."
+    "The kinds of a mixture and their weights; ValueError for names it does not know and weights that make no sense."
     if isinstance(weights, str):
         pairs = [part.partition("=") for part in weights.replace(" ", "").split(",") if part]
         weights = {}
         for name, equals, weight in pairs:
             if name in weights: raise ValueError(f'mask "{name}" comes twice in the mixture: give it one weight')
             try: weights[name] = float(weight) if equals else 1.
-            except ValueError: raise ValueError(f'mask weight "{name}={weight}" is no number: write, say, {name}=0.5') from None
+            except ValueError:
+                raise ValueError(f'mask weight "{name}={weight}" is no number: write, say, {name}=0.5') from None
     for name, weight in weights.items():
         if not callable(name) and name not in MASKS:
             raise ValueError(f'mask "{name}" is unknown: use {", ".join(MASKS)}')
@@ -376,7 +392,8 @@ def mixture(
     device=None, # where the result lives; None = the generator's device
     stratified=False, # spread the orderless kinds' shares evenly, each over its pictures of the batch
 ): # given, bool (n, 3, size, size)
-    "Each picture's mask is of a kind drawn with the given weights; names as in `MASKS`, or any function (n, size, generator=, device=) -> given."
+    """Each picture's mask is of a kind drawn with the given weights;
+    names as in `MASKS`, or any function (n, size, generator=, device=) -> given."""
     weights = parse_mixture(weights)
     u = _uniform(n, 1, generator, device)
     share = torch.tensor(list(weights.values()), dtype=torch.float64, device=u.device).cumsum(0)

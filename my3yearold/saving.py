@@ -23,16 +23,17 @@ from .trunks import TRUNKS
 
 # %% ../nbs/26_saving.ipynb #2821a739
 def write_vocabulary(path, vocabulary):
-    write_json(path, dict(level=vocabulary.level, words=vocabulary.words[2:]))                           # without padding and unknown
+    write_json(path, dict(level=vocabulary.level, words=vocabulary.words[2:]))     # without padding and unknown
 
 def save_model(folder, model, vocabulary, card=None):
-    "Weights in half precision (model.safetensors), configuration, vocabulary and card; each file is whole or not there."
+    "Weights in half precision (model.safetensors), configuration, vocabulary and card; each file whole or not there."
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", model.config)
     write_vocabulary(folder / "vocabulary.json", vocabulary)
     write_json(folder / "card.json", card or {})
-    save_tensors({k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}, folder / "model.safetensors")
+    weights = {k: v.detach().cpu().half().contiguous() for k, v in model.state_dict().items()}
+    save_tensors(weights, folder / "model.safetensors")
 
 # %% ../nbs/26_saving.ipynb #5e942389
 def _whole(low, high): return Annotated[int, Meta(ge=low, le=high)]
@@ -69,6 +70,7 @@ class _Network(msgspec.Struct, forbid_unknown_fields=True):
     head: Literal[HEADS] = "adaptive"
     reader: _Reader = msgspec.field(default_factory=_Reader)
 
+# %% ../nbs/26_saving.ipynb #69805540
 class _Words(msgspec.Struct, forbid_unknown_fields=True):
     level: Literal[LEVELS]
     words: list[str]
@@ -79,7 +81,10 @@ def read_vocabulary(path, remedy="write it again"): # -> Vocabulary
     return Vocabulary(found.words, found.level)
 
 # %% ../nbs/26_saving.ipynb #e45ad41f
-def network_of(options, shapes): # arguments of OrderlessNADE; name -> shape, of the tensors to be put into it -> OrderlessNADE
+def network_of(
+    options, # arguments of OrderlessNADE
+    shapes, # name -> shape, of the tensors to be put into it
+): # -> OrderlessNADE
     "The network of a configuration; ValueError, before its memory is filled, if it does not have just these tensors."
     options = msgspec.to_builtins(msgspec.convert(options, _Network))
     left, mine = [sum(math.prod(shape) for shape in shapes.values())], threading.get_ident()
@@ -91,38 +96,49 @@ def network_of(options, shapes): # arguments of OrderlessNADE; name -> shape, of
     try: model = OrderlessNADE(**options)
     finally: hook.remove()
     expected = {name: list(tensor.shape) for name, tensor in model.state_dict().items()}
-    for name in sorted(expected.keys() ^ shapes.keys()): raise ValueError(f"{name} is in {'the file' if name in shapes else 'the network'} alone")
+    for name in sorted(expected.keys() ^ shapes.keys()):
+        raise ValueError(f"{name} is in {'the file' if name in shapes else 'the network'} alone")
     for name, shape in shapes.items():
-        if list(shape) != expected[name]: raise ValueError(f"{name} has the shape {list(shape)} in the file and {expected[name]} in the network")
+        if list(shape) != expected[name]:
+            raise ValueError(f"{name} has the shape {list(shape)} in the file and {expected[name]} in the network")
     return model
 
+# %% ../nbs/26_saving.ipynb #bb561850
 def _header(path): # -> name -> shape
     with safe_open(path, "pt") as file: found = {k: file.get_slice(k) for k in file.keys()}
     for name, tensor in found.items():
-        if (kind := tensor.get_dtype()) not in ("F16", "BF16", "F32"): raise ValueError(f"{name} is of type {kind}, and weights are F16, BF16 or F32")
+        if (kind := tensor.get_dtype()) not in ("F16", "BF16", "F32"):
+            raise ValueError(f"{name} is of type {kind}, and weights are F16, BF16 or F32")
     return {name: tensor.get_shape() for name, tensor in found.items()}
 
 def load_model(folder, device="cpu"): # -> OrderlessNADE in evaluation mode, Vocabulary, card
-    "What `save_model` wrote. Runs no code from the folder; FileNotFoundError or ValueError say in one sentence what is wrong with it."
+    """What `save_model` wrote. Runs no code from the folder;
+    FileNotFoundError or ValueError say in one sentence what is wrong with it."""
     folder, remedy = Path(folder), "copy or train the weights again"
     for name in ("config.json", "vocabulary.json", "model.safetensors"):
         if not (folder / name).is_file():
-            raise FileNotFoundError(f"{folder} has no {name}; a folder of weights holds model.safetensors, config.json and vocabulary.json")
+            raise FileNotFoundError(f"{folder} has no {name}; "
+                                    "a folder of weights holds model.safetensors, config.json and vocabulary.json")
     try: os.fspath(folder).encode()
-    except UnicodeEncodeError: raise ValueError(f"the folder {printable(str(folder))} has a name that is no text, which safetensors cannot open; rename it") from None
+    except UnicodeEncodeError:
+        raise ValueError(f"the folder {printable(str(folder))} has a name that is no text, "
+                         "which safetensors cannot open; rename it") from None
     network = read_json(folder / "config.json", _Network, remedy)
     vocabulary = read_vocabulary(folder / "vocabulary.json", remedy)
     card = read_json(folder / "card.json", dict[str, Any], remedy) if (folder / "card.json").is_file() else {}
     if len(vocabulary) != network.vocab_size:
-        raise ValueError(f"{folder / 'config.json'} is for {network.vocab_size:,} words, and vocabulary.json has {len(vocabulary):,}; {remedy}")
+        raise ValueError(f"{folder / 'config.json'} is for {network.vocab_size:,} words, "
+                         f"and vocabulary.json has {len(vocabulary):,}; {remedy}")
     try:
         model = network_of(msgspec.to_builtins(network), _header(folder / "model.safetensors"))
-        with safe_open(folder / "model.safetensors", "pt") as file: weights = {k: file.get_tensor(k).float() for k in file.keys()}
+        with safe_open(folder / "model.safetensors", "pt") as file:
+            weights = {k: file.get_tensor(k).float() for k in file.keys()}
         for name, tensor in weights.items():
             if not tensor.isfinite().all(): raise ValueError(f"{name} holds numbers that are none")
         model.load_state_dict(weights)
     except (ValueError, RuntimeError, SafetensorError) as e:
-        raise ValueError(f"the weights in {folder} are damaged or of another version ({str(e).splitlines()[0]}); {remedy}") from e
+        raise ValueError(f"the weights in {folder} are damaged or of another version "
+                         f"({str(e).splitlines()[0]}); {remedy}") from e
     return model.to(device).eval(), vocabulary, card
 
 # %% ../nbs/26_saving.ipynb #59171e88
@@ -130,10 +146,13 @@ def pick_device(name="auto"): # -> torch.device
     "auto, cpu, cuda or cuda:1; ValueError for what is unknown, or not there."
     if name == "auto": name = "cuda" if torch.cuda.is_available() else "cpu"
     try: device = torch.device(name)
-    except (RuntimeError, TypeError): raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:1") from None
-    if device.type not in ("cpu", "cuda"): raise ValueError(f"device {name!r} cannot be drawn on; use auto, cpu, cuda or cuda:1")
+    except (RuntimeError, TypeError):
+        raise ValueError(f"device {name!r} is unknown; use auto, cpu, cuda or cuda:1") from None
+    if device.type not in ("cpu", "cuda"):
+        raise ValueError(f"device {name!r} cannot be drawn on; use auto, cpu, cuda or cuda:1")
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise ValueError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} of that kind; use auto or cpu")
+        raise ValueError(f"device {name!r} is not there: this machine has {torch.cuda.device_count()} of that kind; "
+                         "use auto or cpu")
     return device
 
 # %% ../nbs/26_saving.ipynb #a057997a
@@ -146,13 +165,15 @@ def weights_folder(weights): # -> Path
     "The folder that a bundled name, a folder or a Hub id stands for; FileNotFoundError with the names there are."
     bundled = bundled_weights()
     if str(weights) in bundled: return bundled[str(weights)]
-    known = f"{str(weights)!r} is neither a folder nor weights that come with the package ({', '.join(bundled) or 'none'})"
+    known = (f"{str(weights)!r} is neither a folder nor weights that come with the package "
+             f"({', '.join(bundled) or 'none'})")
     if str(weights) and Path(weights).is_dir(): # a folder of weights, or the run folder of a training
         return Path(weights) / "model" if (Path(weights) / "model").is_dir() else Path(weights)
     if str(weights).count("/") != 1: raise FileNotFoundError(known)
     try: from huggingface_hub import snapshot_download
     except ImportError:
-        raise FileNotFoundError(f"{known}; to fetch weights from the Hugging Face Hub, pip install huggingface_hub") from None
+        raise FileNotFoundError(f"{known}; to fetch weights from the Hugging Face Hub, "
+                                "pip install huggingface_hub") from None
     try: return Path(snapshot_download(str(weights), allow_patterns=["*.safetensors", "*.json"]))
     except Exception as e: # the hub's own errors, the network's, and a malformed name's have no common base
         raise FileNotFoundError(f"{known}, and the Hugging Face Hub did not give it ({type(e).__name__})") from e
