@@ -143,6 +143,7 @@ def warnings_as_lines():
     "Every warning as one line."
     with warnings.catch_warnings():
         warnings.simplefilter("always", UserWarning)
+        warnings.filterwarnings("ignore", "Image size .* exceeds limit")   # Pillow's, below our own
         warnings.showwarning = lambda message, *rest, **options: say(f"warning: {message}")
         yield
 

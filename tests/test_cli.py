@@ -139,6 +139,19 @@ def test_captions_that_match_nothing_are_said(run, pictures, tmp_path):
     assert status == 0 and len(said) == 1 and "no caption for 1 of the 2 pictures (dog & bone" in said[0] and "(bird, for one)" in said[0]
 
 
+@pytest.mark.parametrize("size, words", [((10_000, 9_500), None), ((13_500, 13_200), "has 178 megapixels, and at most 100 are read")])
+def test_very_large_pictures(run, tmp_path, monkeypatch, size, words):
+    "What is read is read without a word of Pillow's; what is not costs no memory."
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
+    Image.new("1", size).save(tmp_path / "large.png")
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    mask = tmp_path / "mask.png"
+    Image.new("1", size).save(mask)
+    status, said, _ = run(tmp_path / "large.png", "--mask", mask)       # black: nothing to fill, so that the test is quick
+    assert status == 2 and len(said) == 1 and (words or "there is nothing to fill") in said[0]
+
+
 def test_mask_polarity(run, pictures, tmp_path):
     mask = np.zeros((20, 30), dtype=np.uint8)
     mask[2:6, 3:9] = 255                                           # white = fill
@@ -528,3 +541,16 @@ def test_waiting_threads_spin_less_unless_the_user_chose(root):
 
 @pytest.mark.parametrize("name, shown", [("scenes", "./scenes"), ("runs/x", "runs/x"), ("my run", "'./my run'")])
 def test_a_run_folder_is_not_taken_for_bundled_weights(name, shown): assert cli.shell_path(Path(name)) == shown
+
+
+def test_a_colour_profile_stays_with_the_pixels(run, tmp_path):
+    "The original, its hole and the fillings carry the profile of the picture, whose known pixels have their values."
+    from PIL import ImageCms
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(pixels).save(tmp_path / "p.png", icc_profile=profile)
+    assert run(tmp_path / "p.png")[:2] == (0, [])
+    for name in ("original", "hole", "filled-1", "filled-2"):
+        with Image.open(tmp_path / "filled" / "p" / f"{name}.png") as made:
+            assert made.info["icc_profile"] == profile and (np.array(made)[:5] == pixels[:5]).all()
