@@ -6,8 +6,8 @@
 __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named', 'captions_of', 'jobs_from', 'default_jobs', 'say',
            'cause', 'report', 'warnings_as_lines', 'Result', 'write_result', 'covered', 'section', 'results_in',
            'write_index', 'inpaint', 'fill_one', 'add_train', 'plain_type', 'train', 'shell_path', 'add_data', 'data',
-           'Parser', 'named_thing', 'words', 'seed', 'add_inpaint', 'add_evaluate', 'evaluate', 'spin_less', 'parse',
-           'main']
+           'Parser', 'named_thing', 'noted_thing', 'words', 'seed', 'add_inpaint', 'add_evaluate', 'evaluate',
+           'spin_less', 'parse', 'main']
 
 # %% ../nbs/16_cli.ipynb #40e45496
 import argparse, dataclasses, hashlib, html, inspect, os, re, shlex, sys, tempfile, traceback, typing, warnings
@@ -307,7 +307,7 @@ def add_train(parser):
                         help="go on although the data are not those that the run began with")
     for field in dataclasses.fields(TrainConfig):
         kind, several = plain_type(field.type)
-        how = dict(nargs="+" if several else None, type=named_thing if kind is str else kind)
+        how = dict(nargs="+" if several else None, type=noted_thing if kind is str else kind)
         if kind is bool: how = dict(action=argparse.BooleanOptionalAction)
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **how,
                             help=f"{comments.get(field.name, '').replace('%', '%%')} [{field.default}]")
@@ -331,7 +331,9 @@ def train(args): # -> exit status
     folder = train(config, args.resume is not None, args.start_over, args.accept_data)
     # threads of a group that outlives main can abort a process whose run is done
     if distributed.is_initialized(): distributed.destroy_process_group()
-    print(f"trained: see {folder / 'log.csv'}; use the weights with my3yearold inpaint --weights {shell_path(folder)}")
+    if os.environ.get("RANK", "0") == "0":                       # of several processes one speaks
+        use = f"my3yearold inpaint --weights {shell_path(folder)}"
+        print(f"trained: see {folder / 'log.csv'}; use the weights with {use}")
     return 0
 
 def shell_path(path): # -> str, as one would type it; never just a name, which could be that of bundled weights
@@ -361,6 +363,11 @@ def named_thing(text): # str -> str
     "The value of a flag that names something."
     if not text: raise argparse.ArgumentTypeError("it is empty; is a shell variable not set?")
     return text
+
+def noted_thing(text): # str -> str
+    "The same for what is noted in a file of text."
+    try: return named_thing(text.encode().decode())
+    except UnicodeEncodeError: raise argparse.ArgumentTypeError("it is no text; rename the file or folder") from None
 
 def words(text): # str -> str
     "A caption; bytes that are no text become question marks."

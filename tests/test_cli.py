@@ -309,7 +309,7 @@ def test_the_program_exits_with_the_status(weights, pictures, tmp_path):
                                               (["inpaint", "--nonsense"], "unrecognized arguments"), (["train", "--batch-size", "x"], "invalid int value"),
                                               (["inpaint", "--seed", "9" * 30], "out of range"), (["inpaint", "--seed", "-1"], "out of range"),
                                               *((["inpaint", *flag, ""], "it is empty") for flag in ([], ["--mask"], ["--weights"], ["--captions"], ["--out"])),
-                                              (["train", "--resume", ""], "it is empty"), (["train", "--run", ""], "it is empty"),
+                                              (["train", "--resume", ""], "it is empty"), (["train", "--run", ""], "it is empty"), (["train", "--run", "\udcff"], "it is no text"),
                                               (["evaluate", "--data", ""], "it is empty"), (["data", ""], "it is empty")])
 def test_errors_in_flags_are_one_line(arguments, words, capsys):
     with pytest.raises(SystemExit) as stopped: main(arguments)
