@@ -69,6 +69,13 @@ def test_a_folder_with_something_of_others_in_it_stays(tmp_path, intruder):
     assert snapshot(tmp_path) == before and strangers(folder) == [intruder]
 
 
+def test_a_folder_that_was_looked_at_is_still_ours(tmp_path):
+    make(tmp_path / "app")
+    for name in (".DS_Store", "Thumbs.db"): (tmp_path / "app" / name).write_bytes(b"icons")
+    make(tmp_path / "app", "again")
+    assert sorted(p.name for p in (tmp_path / "app").iterdir()) == [MARK, "filled.txt"]
+
+
 @pytest.mark.parametrize("content", [b"{}", b"[]", b"", b"\xff", b'{"made_by": "others", "kind": "result"}', b'{"made_by": "my3yearold", "kind": 3}', b"[" * 100_000])
 def test_a_mark_is_ours_or_none(tmp_path, content):
     (tmp_path / "app").mkdir()
