@@ -381,8 +381,6 @@ def parse_mixture(
     if not sum(weights.values()) > 0: raise ValueError("the mixture is empty: give at least one mask a weight above 0")
     return dict(weights)
 
-parse_mixture("orderless=1, rectangle=2, brush=0.5, centre")
-
 # %% ../nbs/03_masks.ipynb #10459e34
 def mixture(
     n, # number of pictures
