@@ -57,21 +57,25 @@ def gibbs(
     schedule=yao_schedule,  # any callable(step, num_steps) -> probability of being REDRAWN
     block="independent",    # how a block is redrawn: "independent", its variables blind to each other; or "ancestral", one after the other
     generator=None,         # a torch.Generator, or a list of one per picture
-    temperature=1.0,
-    start=1,                # evaluations spent on the first filling: 1 = one shot, more = ancestral in so many turns; or the turns' sizes, as shares; or pictures to start from
+    temperature=1.0,        # as in `draw`
+    start=1,                # evaluations spent on the first filling: 1 = one shot, more = ancestral in so many turns;
+                            # or the turns' sizes, as shares; or pictures to start from
     start_temperature=None, # of the first filling; None: `temperature`
     inner=None,             # evaluations of an ancestral block; None = one for each of its variables
+    order="random",         # of an ancestral first filling: one of DEALT
 ):
     """Fill the hole, in one shot or in `start` ancestral turns, then redraw random blocks of it given all the rest, again and
     again (Yao et al., 1409.0585). Yields `num_steps` `State`s, the turns of the first filling among them; unchanged ones if
     nothing is hidden. An independent block is one evaluation of `predict`, an ancestral one `inner` (1903.07227)."""
-    if block not in ("independent", "ancestral"): raise ValueError(f"block {block!r} is not known: use 'independent' or 'ancestral'")
+    if block not in ("independent", "ancestral"):
+        raise ValueError(f"block {block!r} is not known: use 'independent' or 'ancestral'")
     if num_steps < 1: raise ValueError(f"num_steps={num_steps}: a chain has at least 1 step")
     spent = 0 if torch.is_tensor(start) else len(start) if isinstance(start, (list, tuple)) else start
-    if not torch.is_tensor(start) and not 1 <= spent <= num_steps: raise ValueError(f"start={start}: the first filling takes 1 to num_steps={num_steps} evaluations")
+    if not torch.is_tensor(start) and not 1 <= spent <= num_steps:
+        raise ValueError(f"start={start}: the first filling takes 1 to num_steps={num_steps} evaluations")
     empty, hidden = open_hole(images, given)
     images = empty if spent else torch.where(given, images, start)
-    turn = hidden.long() - 1 if spent <= 1 else turns(hidden, evaluations=start, generator=generator)
+    turn = hidden.long() - 1 if spent <= 1 else turns(hidden, order, start, generator)
     filling = ((turn < t, turn == t) for t in range(spent))
     mending = islice(blocks(hidden, num_steps - spent + 1, schedule, generator), 1, None)
     first = chain(predict, images, filling, generator, temperature if start_temperature is None else start_temperature)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from my3yearold.ancestral import ancestral, cuts, entropy_bounded, spend, turns
 from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, remasking, yao_schedule
-from my3yearold.sampling import TinyJoint, chain, chi_square, draw, one_shot, open_hole, redraw, two_pixels, uniforms
+from my3yearold.sampling import Central, TinyJoint, chain, chi_square, draw, one_shot, open_hole, redraw, two_pixels, uniforms
 from my3yearold.show import animate, contact_sheet, hole, paint_plan, show_images, to_pil
 
 LEVELS = 5
@@ -17,6 +17,8 @@ SAMPLERS = {
     "one_shot": one_shot,
     "ancestral": ancestral,
     "raster": lambda *a, **k: ancestral(*a, order="raster", **k),
+    "spread": lambda *a, **k: ancestral(*a, order="spread", **k),
+    "spread in 3, central": lambda *a, **k: ancestral(*a, order="spread", evaluations=3, temperature=Central(0.5), **k),
     "ancestral in 3": lambda *a, **k: ancestral(*a, evaluations=3, **k),
     "ancestral in 1, 2, 4 of 7": lambda *a, **k: ancestral(*a, evaluations=[1, 2, 4], **k),
     "greedy": lambda *a, **k: ancestral(*a, order="greedy", **k),
@@ -25,6 +27,7 @@ SAMPLERS = {
     "entropy bounded": lambda *a, **k: entropy_bounded(*a, bound=3.0, **k),
     "gibbs": lambda *a, **k: gibbs(*a, num_steps=6, **k),
     "gibbs from 3 turns": lambda *a, **k: gibbs(*a, num_steps=6, start=3, **k),
+    "gibbs from 3 spread turns": lambda *a, **k: gibbs(*a, num_steps=6, start=3, order="spread", start_temperature=Central(0.7), **k),
     "ancestral blocks": lambda *a, **k: gibbs(*a, num_steps=4, block="ancestral", **k),
     "ancestral blocks in 2": lambda *a, **k: gibbs(*a, num_steps=4, block="ancestral", inner=2, schedule=cosine_schedule, **k),
     "remasking": lambda *a, **k: remasking(*a, num_steps=5, rate=0.3, **k),
@@ -170,6 +173,40 @@ def test_raster_goes_pixel_by_pixel():
     assert turn[0].permute(1, 2, 0).flatten().tolist() == list(range(12))
 
 
+def test_a_spread_order_takes_far_apart_first_whatever_the_hole():
+    """The first turn's variables are farther from each other than a random order's, in holes of any form."""
+    y, x = torch.arange(40)[:, None], torch.arange(40)
+    holes = [(y - 20) ** 2 + (x - 20) ** 2 < 200, (y + x) % 37 < 14, (y > 2) & (y < 9) & (x >= 0), torch.ones(40, 40, dtype=torch.bool)]
+    def nearest(order): # mean distance of a variable of the first sixteenth to the nearest other of its channel
+        found = []
+        for seed, one in enumerate(holes * 5):
+            turn = turns(one.expand(1, 3, 40, 40), order, 16, seeded(seed))
+            for channel in (turn[0] == 0):
+                apart = torch.cdist(*2 * [channel.nonzero().double()])
+                found += apart.fill_diagonal_(torch.inf).amin(1).tolist() if len(apart) > 1 else []
+        return sum(found) / len(found)
+    assert nearest("spread") > 1.25 * nearest("random")
+
+
+def test_a_central_temperature_of_1_is_the_law_and_of_0_the_median():
+    logits = 2 * torch.randn(300, 64, generator=seeded(0))
+    assert torch.equal(draw(logits, seeded(1), Central(1))[0], draw(logits, seeded(1))[0])
+    median = (logits.double().softmax(1).cumsum(1) <= 0.5).sum(1)
+    values, log_prob = draw(logits, seeded(1), Central(0))
+    assert torch.equal(values, median)
+    assert torch.allclose(log_prob, logits.double().log_softmax(1).gather(1, values[:, None]).squeeze(1))
+
+
+@settings(max_examples=50, deadline=None)
+@draws(t=st.floats(0, 1), seed=st.integers(0, 10**6))
+def test_a_central_draw_lies_between_its_quantiles(t, seed):
+    logits = 3 * torch.randn(40, 16, generator=seeded(seed))
+    values, _ = draw(logits, seeded(seed + 1), Central(t))
+    c = logits.double().softmax(1).cumsum(1)
+    upper, lower = c.gather(1, values[:, None]).squeeze(1), c.gather(1, (values[:, None] - 1).clamp(min=0)).squeeze(1) * (values > 0)
+    assert (upper >= (1 - t) / 2 - 1e-12).all() and (lower <= (1 + t) / 2 + 1e-12).all()
+
+
 def test_draw_follows_its_law_at_every_temperature():
     row = 2 * torch.randn(64, generator=seeded(0))
     for temperature in (0.5, 1.0, 2.0):
@@ -226,7 +263,7 @@ def filled(sampler, joint, n=20_000, **options):
     return joint.counts(last.images)
 
 
-@pytest.mark.parametrize("order", ["random", "raster"])
+@pytest.mark.parametrize("order", ["random", "spread", "raster"])
 def test_ancestral_is_exact_and_one_shot_is_not(order):
     joint = two_pixels(seed=1)
     assert chi_square(filled(ancestral, joint, order=order, generator=seeded(1)), joint.law) > 1e-3
@@ -291,7 +328,7 @@ IMAGES, GIVEN = torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.zeros(2, 3, 2,
 
 
 @pytest.mark.parametrize("call, words", [
-    (lambda: ancestral(neighbours, IMAGES, GIVEN, order="magic"), "magic.*random, raster"),
+    (lambda: ancestral(neighbours, IMAGES, GIVEN, order="magic"), "magic.*random, spread"),
     (lambda: ancestral(neighbours, IMAGES, GIVEN, evaluations=[3, 0]), "sizes of the turns are all above 0"),
     (lambda: list(entropy_bounded(neighbours, IMAGES, GIVEN, -1)), "bound=-1"),
     (lambda: list(remasking(neighbours, IMAGES, GIVEN, rate=2)), "rate=2"),
@@ -306,6 +343,10 @@ IMAGES, GIVEN = torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.zeros(2, 3, 2,
     (lambda: one_shot(neighbours, IMAGES, GIVEN[:1]), r"\(2, 3, 2, 2\).*\(1, 3, 2, 2\)"),
     (lambda: list(one_shot(neighbours, IMAGES, GIVEN, generator=[seeded(0)])), "1 generators for 2 pictures"),
     (lambda: list(one_shot(neighbours, IMAGES, GIVEN, temperature=-1)), "temperature -1"),
+    (lambda: Central(1.5), "central temperature 1.5.*between 0"),
+    (lambda: Central(math.nan), "central temperature nan"),
+    (lambda: turns(~GIVEN, "greedy"), "greedy.*cannot be dealt.*spread"),
+    (lambda: gibbs(neighbours, IMAGES, GIVEN, 5, start=3, order="magic"), "magic"),
     (lambda: draw(torch.full((3, 4), math.nan)), "NaN"),
     (lambda: draw(torch.full((3, 4), -math.inf)), "NaN or infinity"),
     (lambda: animate([], "film.gif"), "film.gif.*at least one frame"),
