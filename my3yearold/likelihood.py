@@ -4,11 +4,12 @@
 
 # %% auto #0
 __all__ = ['nats', 'log_likelihood', 'contributions', 'bits_per_dim', 'ensemble', 'caption_gain', 'word_gains', 'evaluate', 'pit',
-           'calibration', 'picture_metrics', 'biharmonic', 'telea']
+           'calibration', 'picture_metrics', 'biharmonic', 'telea', 'patch_distance']
 
 # %% ../nbs/13_likelihood.ipynb #35498f8a
 import math
 import torch
+import torch.nn.functional as F
 from .ancestral import turns
 from .captions import tokens
 from .losses import bits, cross_entropy
@@ -27,7 +28,7 @@ def log_likelihood(
     predict,           # predict(images, given, where) -> logits (K, levels)
     images,            # (N, 3, H, W) uint8, hidden values included: they are what is priced
     given,             # (N, 3, H, W) bool, True = observed
-    order="random",    # or "raster"
+    order="random",    # or "spread", or "raster"
     evaluations=None,  # None: one variable a turn; else turns of nearly equal size
     generator=None,    # a torch.Generator, or a list of one per picture
 ): # (N,) float64, nats
@@ -181,3 +182,20 @@ def telea(images, given, radius=3): # (N, 3, H, W) uint8, bool -> (N, 3, H, W) u
     from cv2 import INPAINT_TELEA, inpaint
     def one(x, g): return torch.as_tensor(inpaint((x * g).permute(1, 2, 0).cpu().numpy(), (~g[0]).to(torch.uint8).cpu().numpy(), radius, INPAINT_TELEA)).permute(2, 0, 1)
     return torch.stack([one(x, g) for x, g in zip(images, given)])
+
+# %% ../nbs/13_likelihood.ipynb #30bbf42c
+def patch_distance(
+    pictures, others,    # (N, 3, H, W) uint8 each, cut to what is compared
+    size=5, projections=128, seed=0,
+): # list of three floats, in hundredths of the scale: at full, half and quarter size
+    """Sliced Wasserstein distance between all patches of two sets of pictures (Karras et al., 1710.10196).
+    ValueError for sets of different shape."""
+    if pictures.shape != others.shape:
+        raise ValueError(f"pictures {tuple(pictures.shape)} and {tuple(others.shape)}: as many of one as of the other, "
+                         "of one size")
+    directions = torch.randn(3 * size * size, projections, generator=torch.Generator().manual_seed(seed))
+    directions /= directions.norm(dim=0)
+    def shadows(x, k): # (N, 3, H, W) -> (patches, projections), each column in order
+        patches = F.unfold(F.avg_pool2d(x.float() / 255, k), size).transpose(1, 2).flatten(0, 1)
+        return (patches @ directions).sort(0).values
+    return [100 * (shadows(pictures, k) - shadows(others, k)).abs().mean().item() for k in (1, 2, 4)]
