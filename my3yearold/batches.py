@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from .captions import join_captions, mirror
-from .data import CaptionedImages, coco_captions, course_archive, image_folder
+from .data import PREFIXES, CaptionedImages, coco_captions, course_archive, image_folder, split_folders
 from .masks import _uniform, mixture, orderless
 from .scenes import scenes
 
@@ -33,6 +33,7 @@ def sources(named): # a string or several -> tuple of strings
 
 def load_data(source, split, size=64, num_scenes=40000): # -> CaptionedImages
     "The split `train` or `valid` of one source, or of several together: scenes, an archive, a folder."
+    if split not in PREFIXES: raise ValueError(f"unknown split {split!r}; there are {' and '.join(map(repr, PREFIXES))}")
     parts = [_load_one(part, split, size, num_scenes) for part in sources(source)]
     if len(parts) == 1: return parts[0]
     captions, names = (sum((getattr(p, what) for p in parts), []) for what in ("captions", "names"))
@@ -49,7 +50,7 @@ def _load_one(source, split, size, num_scenes):
         raise FileNotFoundError(f"there is no {source!r} to train on; name an archive, a folder of pictures, "
                                 "a folder of COCO, or scenes")
     if any(path.glob("annotations/captions_*.json")): return _official_coco(path, split, size)
-    if path.is_file() or any(path.glob("train*")) or any(path.glob("*/train*")): return course_archive(path, split, size=size)
+    if path.is_file() or split_folders(path, "train"): return course_archive(path, split, size=size)
     return hold_out(image_folder(path, size), split)
 
 # %% ../nbs/23_batches.ipynb #df20a6e0

@@ -6,20 +6,20 @@
 __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named', 'captions_of', 'jobs_from', 'default_jobs', 'say',
            'cause', 'report', 'warnings_as_lines', 'Result', 'write_result', 'covered', 'section', 'results_in',
            'write_index', 'inpaint', 'fill_one', 'add_train', 'plain_type', 'train', 'shell_path', 'add_data', 'data',
-           'Parser', 'named_thing', 'noted_thing', 'words', 'seed', 'add_inpaint', 'add_evaluate', 'evaluate',
-           'spin_less', 'parse', 'main']
+           'Parser', 'named_thing', 'noted_thing', 'words', 'counted', 'seed', 'add_inpaint', 'add_evaluate',
+           'evaluate', 'Patient', 'spin_less', 'parse', 'main', 'attempt']
 
 # %% ../nbs/16_cli.ipynb #40e45496
-import argparse, dataclasses, hashlib, html, inspect, os, re, shlex, sys, tempfile, traceback, typing, warnings
-from contextlib import contextmanager
+import argparse, dataclasses, hashlib, html, inspect, io, os, re, shlex, sys, tempfile, traceback, typing, warnings
+from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 import msgspec
 from . import __version__
-from .files import (check_free, check_page, mark_of, only_one, printable, read_json, safe_name, tidy,
-                              whole_folder, write_json, write_page)
+from .files import (check_free, check_page, mark_of, only_one, out_of_memory, printable, read_json, safe_name,
+                              tidy, whole_folder, write_json, write_page)
 
 # %% ../nbs/16_cli.ipynb #67e1e3bb
 @dataclass
@@ -65,30 +65,28 @@ def pictures_named(args): # -> list of (file, the folder that was named, or None
         found += [(file, path if path.is_dir() else None) for file in files]
     return found
 
-def captions_of(found, args): # list of (file, folder or None) -> {source of captions: {name: captions}}
-    "Read once what says something of the pictures, and warn of what does not match."
-    from my3yearold.data import read_captions, report_match
-    if args.caption is not None: return {}
-    names = {}
-    for file, folder in found: names.setdefault(args.captions or folder, []).append(file.stem)
-    read = {source: read_captions(source, names[source] if args.captions else None) for source in names if source}
-    one_by_one = any(folder is None for _, folder in found)          # then the file may well speak of others, too
-    for source, captions in read.items():
-        if one_by_one: captions = {name: captions[name] for name in names[source] if name in captions}
-        if args.captions and not any(captions.values()):
-            warnings.warn(f"{source} holds no caption of {names[source][0]}")
-        report_match(captions, names[source], source)
-    return read
+def captions_of(found, args): # list of (file, folder or None) -> list of captions, one for each, "" where there is none
+    "Each source of captions is read once; what does not match is told in a warning."
+    from my3yearold.data import picture_names, read_captions, report_match
+    if args.caption is not None: return [args.caption] * len(found)
+    sources, captions = [args.captions or folder for _, folder in found], [""] * len(found)
+    for source in filter(None, dict.fromkeys(sources)):
+        files = list(dict.fromkeys(file for (file, _), mine in zip(found, sources) if mine == source))
+        names = dict(zip(files, picture_names(files)))
+        told = read_captions(source, names.values() if args.captions else None)
+        if any(folder is None for _, folder in found): # one by one: then the file may well speak of others, too
+            told = {name: told[name] for name in names.values() if name in told}
+        if args.captions and not any(told.values()): warnings.warn(f"{source} holds no caption of {files[0].stem}")
+        report_match(told, names.values(), source)
+        for i, (file, _) in enumerate(found):
+            if sources[i] == source: captions[i] = (told.get(names[file]) or [""])[0]
+    return captions
 
 def jobs_from(args): # -> list of Job
     "One job per picture named, or found in a folder named."
     found = pictures_named(args)
-    captions = captions_of(found, args)
-    def caption(file, folder):
-        return ((captions.get(args.captions or folder, {}).get(file.stem) or [""])[0]
-                if args.caption is None else args.caption)
-    return [Job(file.stem, printable(str(file)), file, args.mask, caption(file, folder), args.weights or "photos")
-            for file, folder in found]
+    return [Job(file.stem, printable(str(file)), file, args.mask, caption, args.weights or "photos")
+            for (file, _), caption in zip(found, captions_of(found, args))]
 
 # %% ../nbs/16_cli.ipynb #fb4a61df
 def default_jobs(args): # -> list of Job
@@ -116,14 +114,13 @@ def default_jobs(args): # -> list of Job
 
 # %% ../nbs/16_cli.ipynb #ec0f36d3
 def say(message):
-    "One line on standard error."
-    from tqdm import tqdm
-    tqdm.write(f"my3yearold: {printable(message)}", file=sys.stderr)
+    "One line on standard error, above the bar where there is one."
+    line, bars = f"my3yearold: {printable(message)}", sys.modules.get("tqdm")
+    bars.tqdm.write(line, file=sys.stderr) if bars else print(line, file=sys.stderr)
 
 def cause(error): # -> str, or None if the fault is ours
     "What an exception has to say, on one line; system errors name the file first."
-    if (isinstance(error, MemoryError) or isinstance(error, RuntimeError)
-            and re.search("out of memory|not enough memory|can't allocate", str(error))):
+    if out_of_memory(error):
         return "the memory does not suffice: take a smaller picture or batch, fewer --samples, or a device with more"
     if isinstance(error, OSError) and error.strerror:
         return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
@@ -219,7 +216,8 @@ Fewer bits per dimension means that the model found its own filling more probabl
 # %% ../nbs/16_cli.ipynb #fbc3fd63
 def section(settings): # Result -> HTML
     "One picture: caption, original, hole, chain, fillings, settings."
-    folder, style = quote(settings.name), "small" if max(settings.width, settings.height) <= 128 else "large"
+    folder = quote(os.fsencode(settings.name))
+    style = "small" if max(settings.width, settings.height) <= 128 else "large"
     shown = [("original.png", "original"), ("hole.png", "hole"), ("chain.gif", "the chain of filling 1")]
     shown += [(f"filled-{i + 1}.png", f"filling {i + 1}: {bits:.2f} bits/dim, seed {seed}")
               for i, (bits, seed) in enumerate(zip(settings.bits_per_dim, settings.seeds))]
@@ -227,8 +225,9 @@ def section(settings): # Result -> HTML
                       f'<img class="{style}" loading="lazy" src="{folder}/{file}" alt="{html.escape(text)}"></a>'
                       f"<figcaption>{html.escape(text)}</figcaption></figure>\n" for file, text in shown)
     words = f"<q>{html.escape(settings.caption)}</q>" if settings.caption else "<small>no caption</small>"
-    listed = "".join(f"<dt>{k}</dt><dd>{html.escape(str(v))}</dd>" for k, v in msgspec.structs.asdict(settings).items())
-    return (f"<h2>{html.escape(settings.name)}</h2>\n<p>{words}</p>\n<div>\n{figures}</div>\n"
+    listed = "".join(f"<dt>{k}</dt><dd>{html.escape(printable(str(v)))}</dd>"
+                     for k, v in msgspec.structs.asdict(settings).items())
+    return (f"<h2>{html.escape(printable(settings.name))}</h2>\n<p>{words}</p>\n<div>\n{figures}</div>\n"
             f"<details><summary>settings</summary><dl>{listed}</dl></details>\n")
 
 def results_in(out): # -> list of Result, in the order of their names
@@ -237,7 +236,7 @@ def results_in(out): # -> list of Result, in the order of their names
     for path in sorted(Path(out).glob("[!.]*/settings.json")):
         if (known := mark_of(path.parent)) is None or known.kind != "result": continue
         try: found.append(msgspec.structs.replace(read_json(path, Result), name=path.parent.name))
-        except ValueError as error: say(f"warning: {error}")
+        except (ValueError, OSError) as error: say(f"warning: {cause(error)}")
     return found
 
 def write_index(out): # -> the page's path
@@ -326,14 +325,17 @@ def train(args): # -> exit status
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig)
               if hasattr(args, field.name)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-    config = (dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume))
-              if args.resume is not None else TrainConfig(**values))
+    if args.resume is None: config = TrainConfig(**values)
+    else:
+        if Path(values.pop("run", args.resume)) != Path(args.resume):
+            raise ValueError(f"a run goes on in its own folder, {args.resume}: leave out --run")
+        config = dataclasses.replace(read_config(args.resume), **values | dict(run=args.resume))
     folder = train(config, args.resume is not None, args.start_over, args.accept_data)
     # threads of a group that outlives main can abort a process whose run is done
     if distributed.is_initialized(): distributed.destroy_process_group()
     if os.environ.get("RANK", "0") == "0":                       # of several processes one speaks
         use = f"my3yearold inpaint --weights {shell_path(folder)}"
-        print(f"trained: see {folder / 'log.csv'}; use the weights with {use}")
+        print(printable(f"trained: see {folder / 'log.csv'}; use the weights with {use}"))
     return 0
 
 def shell_path(path): # -> str, as one would type it; never just a name, which could be that of bundled weights
@@ -350,14 +352,14 @@ def data(args): # -> exit status
     from my3yearold.batches import load_data
     from my3yearold.data import describe
     found = load_data(args.source, args.split, num_scenes=1000)
-    print(f"the split {args.split} of {args.source}")
+    print(printable(f"the split {args.split} of {args.source}"))
     for what, text in describe(found).items(): print(f"{what}: {text}")
     return 0
 
 # %% ../nbs/16_cli.ipynb #2e0bc0c9
 class Parser(argparse.ArgumentParser):
     "An ArgumentParser whose errors are one line."
-    def error(self, message): self.exit(2, f"my3yearold: {message} (see {self.prog} --help)\n")
+    def error(self, message): self.exit(2, f"my3yearold: {printable(message)} (see {self.prog} --help)\n")
 
 def named_thing(text): # str -> str
     "The value of a flag that names something."
@@ -372,6 +374,11 @@ def noted_thing(text): # str -> str
 def words(text): # str -> str
     "A caption; bytes that are no text become question marks."
     return text.encode("utf-8", "replace").decode()
+
+def counted(text): # str -> int
+    if not 1 <= int(text) <= 10**9:
+        raise argparse.ArgumentTypeError(f"{text[:20]} is out of range; use 1 or more, at most 1,000,000,000")
+    return int(text)
 
 def seed(text): # str -> int
     if not 0 <= int(text) < 2**62:
@@ -390,11 +397,11 @@ def add_inpaint(parser):
                              "[what lies in the folder of pictures]")
     parser.add_argument("--weights", type=named_thing,
                         help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
-    parser.add_argument("--strategy", default="gibbs", help="gibbs, yao, ancestral or one-shot [gibbs]")
-    parser.add_argument("--steps", type=int, default=128,
-                        help="steps; each is an evaluation of the network, a guided one two [128]")
-    parser.add_argument("--temperature", type=float, default=1.0,
-                        help="of each draw: 1 is the model's own law, below 1 plays safe [1]")
+    parser.add_argument("--strategy", default="spread", help="spread, gibbs, yao, ancestral or one-shot [spread]")
+    parser.add_argument("--steps", type=int, default=32,
+                        help="steps; each is an evaluation of the network, a guided one two [32]")
+    parser.add_argument("--temperature", type=float,
+                        help="of each draw: 1 is the model's own law, below 1 plays safe [0.7 with spread, else 1]")
     parser.add_argument("--guidance", type=float, metavar="SCALE",
                         help="how loudly the caption speaks: 1 as learned, 3 three times "
                              "[what the weights' card says: scenes 3, photos 1]")
@@ -410,8 +417,8 @@ def add_evaluate(parser):
     parser.add_argument("--data", type=named_thing, default="scenes",
                         help="scenes, an archive, a folder of pictures, or a folder of COCO [scenes]")
     parser.add_argument("--split", choices=["train", "valid"], default="valid", help="[valid]")
-    parser.add_argument("--pictures", type=int, default=64, help="the first so many [64]")
-    parser.add_argument("--evaluations", type=int, default=8,
+    parser.add_argument("--pictures", type=counted, default=64, help="the first so many [64]")
+    parser.add_argument("--evaluations", type=counted, default=8,
                         help="of the network, for each figure of each picture; 2 or more [8]")
     parser.add_argument("--seed", type=seed, default=0, help="[0]")
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda or cuda:1 [auto: a GPU where there is one]")
@@ -427,11 +434,13 @@ def evaluate(args): # -> exit status
                          "2 of each are the least that have a standard error")
     model, vocabulary, _ = load_model(weights_folder(args.weights), pick_device(args.device))
     data = load_data(args.data, args.split, model.config["size"], num_scenes=args.pictures)
-    n = min(args.pictures, len(data.images))
+    if (n := min(args.pictures, len(data.images))) < 2:
+        raise ValueError(f"{args.data} has {n} picture to evaluate on ({args.split}), "
+                         "and 2 are the least that have a standard error")
     bar = lambda batches: tqdm(batches, desc="evaluating", unit="batch")
     figures = evaluate(model, vocabulary, data.images[:n], data.captions[:n], args.evaluations, args.seed, bar)
-    print(f"weights {args.weights}, the first {n} pictures of {args.data} ({args.split}), "
-          f"{args.evaluations} evaluations each, seed {args.seed}; mean and standard error")
+    print(printable(f"weights {args.weights}, the first {n} pictures of {args.data} ({args.split}), "
+                    f"{args.evaluations} evaluations each, seed {args.seed}; mean and standard error"))
     for name, (mean, error, count) in figures.items():
         unit = "bits a picture" if name == "caption_gain" else "bits/dim"
         print(f"{name.replace('_', ' '):24s} {mean:8.3f} +- {error:.3f} {unit} ({count} pictures)")
@@ -447,6 +456,15 @@ COMMANDS = {
                  "example: my3yearold evaluate --weights scenes --data scenes"),
     "data": (add_data, data, "say what is in a data set", "example: my3yearold data inpainting.tar.bz2"),
 }
+
+class Patient:
+    "Standard error, also where there is none, or nobody reads it: what cannot be said is no reason to stop the work."
+    def __init__(self, stream): self.stream = stream or io.StringIO()
+    def write(self, text):
+        with suppress(OSError): return self.stream.write(text)
+    def flush(self):
+        with suppress(OSError): self.stream.flush()
+    def __getattr__(self, name): return getattr(self.stream, name)
 
 def spin_less():
     "Let OpenMP's waiting threads give up the core soon, unless the user chose otherwise. Before torch is imported."
@@ -465,8 +483,12 @@ def parse(argv): # list of str -> args
 def main(argv=None): # -> exit status
     """The command line: 0 when all went well, 2 with one line on standard error when not,
     1 for a fault of the program, 130 when interrupted."""
+    with redirect_stderr(Patient(sys.stderr)): return attempt(argv)
+
+def attempt(argv): # -> exit status
     try:
         spin_less()
+        if hasattr(sys.stdout, "reconfigure"): sys.stdout.reconfigure(errors="backslashreplace")
         args = parse(sys.argv[1:] if argv is None else list(map(str, argv)))
         with warnings_as_lines(): return COMMANDS[args.command][1](args)
     except KeyboardInterrupt as interrupt:

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MARK', 'LOCK', 'LITTER', 'whole', 'write_json', 'save_tensors', 'Mark', 'checksum', 'mark', 'mark_of', 'strangers',
            'check_free', 'whole_folder', 'tidy', 'write_page', 'check_page', 'only_one', 'safe_name', 'printable',
-           'read_json', 'parse_json']
+           'read_json', 'parse_json', 'out_of_memory']
 
 # %% ../nbs/25_files.ipynb #aa39fe0c
 import hashlib, os, re, shutil, tempfile, unicodedata
@@ -74,14 +74,17 @@ def mark(folder, kind, source="", files=None): # files: the names that are ours;
     write_json(Path(folder) / MARK, Mark("my3yearold", kind, source, checksums))
 
 def mark_of(folder): # -> Mark, or None where there is none that we wrote
-    try: return msgspec.json.decode((Path(folder) / MARK).read_bytes(), type=Mark)
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError): return None
+    path = Path(folder) / MARK
+    try: return msgspec.json.decode(path.read_bytes(), type=Mark) if path.is_file() else None
+    except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError): return None
 
 def strangers(folder): # -> sorted names
     "What in a folder this program did not write, or not like that."
     known = getattr(mark_of(folder), "files", {})
-    def ours(p): return p.name in known and p.is_file() and not p.is_symlink() and checksum(p) == known[p.name]
-    return sorted(p.name for p in Path(folder).iterdir() if p.name not in (MARK, LOCK, *LITTER) and not ours(p))
+    def ours(p):
+        if not p.is_file() or p.is_symlink(): return False
+        return p.name in (MARK, LOCK, *LITTER) or p.name in known and checksum(p) == known[p.name]
+    return sorted(p.name for p in Path(folder).iterdir() if not ours(p))
 
 # %% ../nbs/25_files.ipynb #394aa0ac
 def check_free(folder): # -> None, or ValueError
@@ -114,12 +117,16 @@ def whole_folder(folder, source=""): # yields a Path
         if folder.exists():
             os.replace(folder, old)                        # takes the place of the empty one
             if found := strangers(old):
-                os.replace(old, folder)
                 raise ValueError(f"{folder} got {found[0]} while the result was made, "
                                  "which this program did not write; the new result was not kept")
         os.replace(partial, folder)
+    except OSError as error:
+        if error.filename: raise
+        raise OSError(error.errno, error.strerror or str(error), str(folder)) from error
     finally:
-        for leftover in (partial, old): shutil.rmtree(leftover, ignore_errors=True)
+        if any(old.iterdir()) and not folder.exists(): os.replace(old, folder) # whatever went wrong, it stays
+        shutil.rmtree(partial, ignore_errors=True)
+        if old.exists() and not strangers(old): shutil.rmtree(old, ignore_errors=True)
 
 def tidy(place):
     """Finish what a program that was killed had begun in this folder:
@@ -145,7 +152,7 @@ def check_page(path): # -> None, or ValueError
     "May our page be put here?"
     path = Path(path)
     if not path.exists() and not path.is_symlink(): return
-    try: *lines, last = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    try: *lines, last = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else [""]
     except (OSError, ValueError): lines, last = [], ""
     if path.is_symlink() or last != _sealed_line("".join(lines)):
         raise ValueError(f"{path} was not written by this program, or was changed since; "
@@ -202,3 +209,9 @@ def parse_json(content, name, kind=Any, remedy="mend it or write it again"): # b
         reason = str(e).replace(" - at `$`", "").replace("`$.", "`").replace("`$[", "`[")
     except msgspec.DecodeError as e: raise ValueError(printable(f"{name} is not valid JSON ({e}); {remedy}")) from None
     raise ValueError(printable(f"{name} does not hold what it should ({reason[:300]}); {remedy}"))
+
+# %% ../nbs/25_files.ipynb #6a1697f0
+def out_of_memory(error): # an exception -> bool
+    "Is this how Python, torch or the system's loader say that the memory does not suffice?"
+    return isinstance(error, MemoryError) or isinstance(error, (RuntimeError, ImportError)) and bool(re.search(
+        "out of memory|not enough memory|allocate memory|bad_alloc|failed to map segment", str(error)))

@@ -165,6 +165,9 @@ def system_fault(error, name): # -> OSError or None
     if not isinstance(error, OSError) or error.errno in (None, errno.EINVAL, errno.EOVERFLOW): return None
     return OSError(error.errno, error.strerror, str(name))
 
+def _frames(picture): # an animation's; the further pictures inside a JPEG are previews
+    return 1 if picture.format in ("JPEG", "MPO") else getattr(picture, "n_frames", 1)
+
 def _read(source, name, see): # see(upright picture, what it is called) -> RGB
     if isinstance(source, (str, os.PathLike)):
         source = Path(source)
@@ -177,6 +180,8 @@ def _read(source, name, see): # see(upright picture, what it is called) -> RGB
         in_hand = isinstance(source, Image.Image)
         with contextlib.nullcontext(source) if in_hand else Image.open(source, formats=FORMATS) as picture:
             _check_pixels(*picture.size)
+            if not in_hand and (frames := _frames(picture)) > 1:
+                warnings.warn(f"{printable(str(name))} has {frames} frames, and only the first is read")
             return see(_upright(picture), name)
     except Exception as e: # damaged files make Pillow raise nearly anything: OSError, SyntaxError, struct.error, EOFError ...
         if fault := system_fault(e, name): raise fault from e

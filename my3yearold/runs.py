@@ -7,7 +7,7 @@ __all__ = ['State', 'checkpoints', 'save_checkpoint', 'newest_checkpoint', 'rest
            'claimed', 'Board', 'Log', 'Clock', 'Journal', 'provenance', 'Interruptible']
 
 # %% ../nbs/22_runs.ipynb #0762cd9e
-import csv, json, math, os, platform, re, shlex, signal, subprocess, sys, time
+import csv, json, math, os, platform, re, shlex, signal, subprocess, sys, time, warnings
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,7 +17,7 @@ from msgspec import Meta
 from safetensors import SafetensorError, safe_open
 from tqdm.auto import tqdm
 import my3yearold
-from .files import mark_of, only_one, printable, save_tensors, tidy, whole
+from .files import LITTER, mark_of, only_one, printable, save_tensors, tidy, whole
 
 # %% ../nbs/22_runs.ipynb #48243c17
 class State(msgspec.Struct):
@@ -67,7 +67,9 @@ def newest_checkpoint(folder): # -> path, tensors, state
             with safe_open(path, "pt") as file:
                 noted = json.loads(file.metadata()["state"])     # json knows infinity, which msgspec's reader does not
                 state = msgspec.to_builtins(msgspec.convert(noted, State))
-                return path, {k: file.get_tensor(k) for k in file.keys()}, state
+                tensors = {k: file.get_tensor(k) for k in file.keys()}
+            if reason: warnings.warn(f"{paths[-1]} is damaged ({reason}); going on from {path.name}")
+            return path, tensors, state
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, FileNotFoundError) as e: reason = e
     raise ValueError(f"every checkpoint in {folder} is damaged ({reason}); {anew}")
 
@@ -120,6 +122,9 @@ def holds_run(folder): # -> bool
 def check_place(folder, resume=False, start_over=False): # -> None; ValueError or FileNotFoundError, in a sentence
     "May a run begin here, or go on?"
     folder = Path(folder)
+    if (folder / "model").is_symlink():
+        raise ValueError(f"{folder / 'model'} is a link, and nothing is written through one; "
+                         "remove it or choose another folder")
     if resume:
         if holds_run(folder) or checkpoints(folder): return
         raise FileNotFoundError(f"there is no run in {folder} to go on with; start one without --resume")
@@ -130,7 +135,8 @@ def check_place(folder, resume=False, start_over=False): # -> None; ValueError o
         raise ValueError(f"{folder} holds a run: go on with --resume {folder}, choose another folder with --run, "
                          "or begin anew with --start-over")
     # beside the lock, and what a program that was killed left half-written
-    names = sorted(printable(p.name) for p in folder.iterdir() if not p.name.startswith(".my3yearold."))
+    names = sorted(printable(p.name) for p in folder.iterdir()
+                   if not p.name.startswith(".my3yearold.") and p.name not in LITTER)
     if names:
         shown = ", ".join(names[:3]) + ", ..." * (len(names) > 3)
         raise ValueError(f"{folder} is not empty and holds no run ({shown}); choose another folder with --run")
@@ -178,14 +184,21 @@ class Board:
         with suppress(OSError): self.file.close()      # what could not be written has been told
 
 # %% ../nbs/22_runs.ipynb #c67d86a8
+def _whole_rows(file): # of a log -> iterator of dicts; ends where the file is no table any more
+    reader = csv.DictReader(file)
+    while True:
+        try: row = next(reader, None)
+        except csv.Error: return
+        if row is None: return
+        if None not in row.values() and row.get("step", "").isdecimal() and len(row["step"]) < 19: yield row
+
 class Log:
     "One row per validation, in log.csv and in TensorBoard."
     def __init__(self, folder, columns, step=0):
         self.path, self.columns, self.rows = Path(folder) / "log.csv", columns, []
         if step and self.path.exists():
             with open(self.path, newline="", encoding="utf-8", errors="replace") as f:
-                whole_rows = [r for r in csv.DictReader(f) if None not in r.values() and r.get("step", "").isdecimal()]
-                self.rows = [r for r in whole_rows if int(r["step"]) <= step]
+                self.rows = [r for r in _whole_rows(f) if int(r["step"]) <= step]
         self.write()
         try: self.board = Board(folder, step)
         except ImportError: self.board = None

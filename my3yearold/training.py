@@ -7,11 +7,12 @@ __all__ = ['Count', 'Width', 'Share', 'Amount', 'Positive', 'Finite', 'Folder', 
            'DataConfig', 'NetworkConfig', 'TrainConfig', 'model_options', 'allowed', 'check_fields', 'check',
            'check_device', 'check_size', 'read_config', 'scored_loss', 'validate', 'progress', 'learning_rate',
            'plateau', 'update_average', 'engine', 'pick_precision', 'parts', 'train_step', 'Learner', 'make_learner',
-           'described', 'settled', 'begin', 'go_on', 'like_checkpoint', 'check_data', 'note', 'train', 'unstarted',
-           'prepare', 'finished', 'tell_rate', 'fit', 'tracer', 'checkpoint', 'keep_best', 'sizes', 'sheets']
+           'described', 'settled', 'begin', 'go_on', 'like_checkpoint', 'vocabulary_sum', 'noted_data', 'check_data',
+           'note', 'train', 'unstarted', 'prepare', 'finished', 'tell_rate', 'fit', 'tracer', 'checkpoint', 'keep_best',
+           'sizes', 'sheets']
 
 # %% ../nbs/09_training.ipynb #face7563
-import json, math, os, reprlib, time, warnings
+import hashlib, json, math, os, reprlib, time, warnings
 from contextlib import closing, nullcontext
 from copy import deepcopy
 from dataclasses import asdict, dataclass, fields, replace
@@ -38,12 +39,12 @@ from .trunks import MERGERS, TRUNKS
 
 # %% ../nbs/09_training.ipynb #4f299edf
 def _whole(low, high=None): # a type
-    words = f"a whole number from {low} to {high}" if high else f"a whole number, {low} or more"
+    words = f"a whole number from {low} to {high}" if high and high < 10**9 else f"a whole number, {low} or more"
     return Annotated[int, Meta(ge=low, le=high, description=words)]
 
 def _some(kind, most=1000): return Annotated[tuple[kind, ...], Meta(min_length=1, max_length=most)]
 
-Count, Width = _whole(1), _whole(8, 8192)
+Count, Width = _whole(1, 10**12), _whole(8, 8192)
 Share = Annotated[float, Meta(ge=0, le=1, description="a share from 0 to 1")]
 Amount = Annotated[float, Meta(ge=0, le=1e12, description="a number, 0 or more")]
 Positive = Annotated[float, Meta(gt=0, le=1e12, description="a number above 0")]
@@ -60,8 +61,8 @@ class DataConfig:
     data: _some(str) = ("scenes",)  # scenes, archives or folders, one or several
     run: Folder = "runs/scenes"     # the run folder
     start: str = ""                 # weights to start from (photos, scenes, a folder, a Hub id), with their vocabulary
-    size: _whole(1, 4096) = 64      # side of the pictures
-    num_scenes: Count = 40000       # scenes to train on
+    size: _whole(1, 1024) = 64      # side of the pictures
+    num_scenes: _whole(1, 10**9) = 40000    # scenes to train on
     level: Literal[LEVELS] = "word" # what a caption is cut into: word or char
     joined: bool = False            # read all captions of a picture as one, joined by |; no: one drawn each time
     min_count: Count = 5            # words rarer than this become <UNK>
@@ -329,8 +330,14 @@ def begin(config, data): # -> TrainConfig, OrderlessNADE, Vocabulary
 def go_on(config, data, found): # found: a checkpoint -> likewise
     "What a run goes on with: the vocabulary of its first step, and a network like its checkpoint's."
     folder, network = Path(config.run), found[2]["network"]
+    if (folder / "config.json").is_file() and config.start != (begun := read_config(folder).start):
+        raise ValueError(f"start is {config.start!r}, and the run in {folder} has weights of its own "
+                         f"(it began with {begun or 'fresh ones'}); leave it out")
     if network and (folder / "vocabulary.json").is_file():
         vocabulary = read_vocabulary(folder / "vocabulary.json")
+        if noted_data(folder).get("vocabulary", {}).get("words", words := vocabulary_sum(vocabulary)) != words:
+            raise ValueError(f"{folder / 'vocabulary.json'} is not the vocabulary that the run began with; "
+                             "bring that back")
     elif (folder / "model" / "model.safetensors").is_file():             # of version 0.1.0: its best weights know
         model, vocabulary, _ = load_model(folder / "model")
         network = model.config
@@ -352,10 +359,17 @@ def like_checkpoint(options, found): # -> OrderlessNADE
                          "resume with the configuration it was made with") from e
 
 # %% ../nbs/09_training.ipynb #3471343d
+def vocabulary_sum(vocabulary): # -> SHA-256
+    return hashlib.sha256(json.dumps([vocabulary.level, *vocabulary.words]).encode()).hexdigest()
+
+def noted_data(folder): # -> {split, or vocabulary: what tells it from others}; {} where nothing was noted
+    path = Path(folder) / "data.json"
+    remedy = "remove it to go on without knowing whether the data have changed"
+    return read_json(path, dict[str, dict[str, int | str]], remedy) if path.is_file() else {}
+
 def check_data(folder, told): # {split: identity} -> None, or ValueError
     "Are these the data that the run in this folder began with?"
-    if not (path := Path(folder) / "data.json").is_file(): return
-    noted = read_json(path, dict[str, dict[str, int | str]])
+    if not (noted := noted_data(folder)): return
     def differ(split, what): return noted.get(split, {}).get(what) != told[split][what]
     changed = [f"{what} ({split})" for split in told for what in told[split] if differ(split, what)]
     if changed:
@@ -369,7 +383,7 @@ def note(config, vocabulary, told, resume, step):
     if not resume:
         for old in written(folder): old.unlink()
     write_vocabulary(folder / "vocabulary.json", vocabulary)
-    write_json(folder / "data.json", told)
+    write_json(folder / "data.json", told | dict(vocabulary=dict(words=vocabulary_sum(vocabulary))))
     path = folder / "provenance.jsonl"
     earlier = path.read_bytes() if path.exists() else b""
     line = json.dumps(dict(step=step) | provenance()).encode() + b"\n"
@@ -385,6 +399,7 @@ def train(config, resume=False, start_over=False, accept_data=False): # -> the r
     FloatingPointError if the loss is no longer a number, KeyboardInterrupt, after saving, if it was interrupted."""
     check(config)
     if resume and start_over: raise ValueError("a run goes on or starts over, and not both: leave out one of the two")
+    if accept_data and not resume: raise ValueError("a run that begins takes the data it gets: leave out --accept-data")
     folder, accelerator = Path(config.run), engine(config)
     parts(config, accelerator)                            # raises if the batch cannot be divided
     check_place(folder, resume, start_over)               # in every process: all of them end, with the same sentence

@@ -197,7 +197,7 @@ def faults(pictures, tmp_path):
         "mask without a picture": (["--mask", tmp_path / "small.png"], "name the picture too"),
         "no captions": ([cat, "--captions", "nocaptions.json"], "nocaptions.json"),
         "captions that are not JSON": ([cat, "--captions", tmp_path / "captions.json"], "not valid JSON"),
-        "strategy": ([cat, "--strategy", "magic"], "unknown strategy 'magic'; there are gibbs, yao, ancestral, one-shot"),
+        "strategy": ([cat, "--strategy", "magic"], "unknown strategy 'magic'; there are spread, gibbs, yao, ancestral, one-shot"),
         "temperature": ([cat, "--temperature", "-1"], "temperature -1.0"),
         "guidance": ([cat, "--guidance", "-2"], "guidance scale -2.0"),
         "results are a file": ([cat, "--out", tmp_path / "text.jpg"], "is a file; name a folder"),

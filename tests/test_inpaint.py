@@ -196,7 +196,7 @@ def test_captions_of_unknown_words_warn_and_go_on():
 # --- faults
 
 @pytest.mark.parametrize("options, sentence", [
-    (dict(strategy="magic"), "unknown strategy 'magic'; there are gibbs, yao, ancestral, one-shot"),
+    (dict(strategy="magic"), "unknown strategy 'magic'; there are spread, gibbs, yao, ancestral, one-shot"),
     (dict(num_inference_steps=0), "num_inference_steps is 0: it is counted from 1"),
     (dict(num_images_per_prompt=0), "num_images_per_prompt is 0: it is counted from 1"),
     (dict(temperature=-1.0), "temperature -1.0"),

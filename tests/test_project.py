@@ -52,7 +52,7 @@ def test_exports_are_in_step(tmp_path):
     copy = tmp_path / "checkout"
     (copy / "my3yearold").mkdir(parents=True)
     shutil.copy(ROOT / "settings.ini", copy)
-    shutil.copy(ROOT / "my3yearold" / "__init__.py", copy / "my3yearold")         # written by hand, but for its version
+    for by_hand in ("__init__.py", "__main__.py"): shutil.copy(ROOT / "my3yearold" / by_hand, copy / "my3yearold")   # but for the version
     shutil.copytree(ROOT / "nbs", copy / "nbs", ignore=shutil.ignore_patterns(".*", "images"))
     environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}   # nbdev exports nothing during its own tests
     export = "from nbdev.doclinks import nbdev_export; nbdev_export()"
