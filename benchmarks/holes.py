@@ -24,7 +24,7 @@ def main():
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", default="holes.png")
     parser.add_argument("--count", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=128)
+    parser.add_argument("--steps", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     generator = torch.Generator().manual_seed(args.seed)

@@ -36,10 +36,10 @@ RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generator
     "surest kept (MaskGIT)": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
     "Gibbs, Yao": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),
     "Gibbs, cosine": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
-    "Gibbs, ancestral start": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, generator=r),
+    "Gibbs, ancestral start": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, temperature=1.0, generator=r),
     "Gibbs, ancestral start at temperature 1": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=growing(k // 2)),
     "Gibbs, ancestral start in equal turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, mending_schedule, generator=r, start=k // 2, start_temperature=0.75),
-    "Gibbs, ancestral start, guided": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k // 2, generator=r),           # a guided step costs two evaluations
+    "Gibbs, ancestral start, guided": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k // 2, temperature=1.0, generator=r),           # a guided step costs two evaluations
     "Gibbs, ancestral blocks of 4 turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1 + (k - 1) // 4, constant(0.5), "ancestral", r, inner=4),
 }
 ONCE = ("one shot", "ancestral, one by one")     # whatever the evaluations asked for

@@ -24,7 +24,7 @@ def cuts(
         share = torch.tensor([0, *evaluations], dtype=torch.float64, device=size.device).cumsum(0)
         return (share / share[-1] * size[:, None]).round().long()
     if evaluations is not None and evaluations < 1: raise ValueError(f"evaluations={evaluations}: at least 1 is needed, or None for one per variable")
-    count = size if evaluations is None else size.clamp(max=evaluations)            # k, of each picture
+    count = size if evaluations is None else size.clamp(max=min(evaluations, 2**62))    # k, of each picture
     t = torch.arange(int(count.max()) + 1 if len(size) else 1, device=size.device)
     return -(-t.minimum(count[:, None]) * size[:, None] // count.clamp(min=1)[:, None])
 

@@ -113,7 +113,10 @@ def evaluate(
 ): # -> {name: (mean, standard error, pictures)}
     """Bits/dim of whole pictures and of their centres, in random order; and bits that captions save over the whole
     centre, where there are captions. On the model's device."""
-    if len(images) != len(captions): raise ValueError(f"{len(images)} pictures have captions for {len(captions)}")
+    if not len(images) or len(images) != len(captions):
+        raise ValueError(f"{len(images)} pictures have captions for {len(captions)}: bring some, and captions for each")
+    if any(isinstance(several, str) for several in captions):
+        raise TypeError("the captions of a picture come as a list of strings, not as one string")
     device = next(model.parameters()).device
     found = {name: [] for name in ("whole", "centre", "centre_without_captions", "caption_gain")}
     for index in progress(torch.arange(len(images)).split(16)):

@@ -58,7 +58,8 @@ def _inverse_cdf(logits, u, temperature):
     scores = logits.double()
     best = scores.amax(-1, keepdim=True)
     if not best.isfinite().all():
-        raise ValueError("the predictor's logits hold NaN or infinity, so there is nothing to draw from")
+        raise ValueError("the predictor's logits hold NaN or infinity, so there is nothing to draw from; "
+                         "the weights may be damaged")
     scores = scores - best
     if temperature == 0: values = scores.argmax(-1, keepdim=True)
     else:
