@@ -171,5 +171,5 @@ def test_files_are_small():
     done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True) if shutil.which("git") else None
     if done is None or done.returncode or not done.stdout: pytest.skip("only a git checkout knows its files")
     megabytes = {name: (ROOT / name).stat().st_size / 2**20 for name in done.stdout.splitlines() if (ROOT / name).is_file()}
-    assert sum(megabytes.values()) < 30
-    assert [name for name, size in megabytes.items() if size > (1 if name.endswith(".ipynb") else 10)] == []
+    assert sum(megabytes.values()) < 40
+    assert [name for name, size in megabytes.items() if size > (1 if name.endswith(".ipynb") else 15 if name.endswith(".safetensors") else 10)] == []
