@@ -466,6 +466,7 @@ class Patient:
         with suppress(OSError): self.stream.flush()
     def __getattr__(self, name): return getattr(self.stream, name)
 
+# %% ../nbs/16_cli.ipynb #c8fa89c0
 def spin_less():
     "Let OpenMP's waiting threads give up the core soon, unless the user chose otherwise. Before torch is imported."
     if not {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys(): os.environ["GOMP_SPINCOUNT"] = "10000"

@@ -73,6 +73,7 @@ def newest_checkpoint(folder): # -> path, tensors, state
         except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, FileNotFoundError) as e: reason = e
     raise ValueError(f"every checkpoint in {folder} is damaged ({reason}); {anew}")
 
+# %% ../nbs/22_runs.ipynb #c24672a4
 def restore(found, model, average, optimiser): # found: what `newest_checkpoint` returns
     "Put a checkpoint back in place; runs no code from the file. ValueError if it is of another model or optimiser."
     path, tensors, state = found

@@ -350,6 +350,7 @@ def go_on(config, data, found): # found: a checkpoint -> likewise
     options = network | model_options(config) | dict(vocab_size=len(vocabulary), size=config.size)
     return config, like_checkpoint(options, found), vocabulary
 
+# %% ../nbs/09_training.ipynb #ccf5e642
 def like_checkpoint(options, found): # -> OrderlessNADE
     "A network of a checkpoint's shapes; ValueError, before any memory is spent, if these options make another."
     shapes = {k.removeprefix("model."): v.shape for k, v in found[1].items() if k.startswith("model.")}
