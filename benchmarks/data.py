@@ -9,7 +9,7 @@ import argparse, os, platform, tempfile, time
 from pathlib import Path
 import torch
 from my3yearold.data import course_archive, describe, extremes, list_pictures, rim_mean, zero_order_entropy
-from my3yearold.inpaint import membrane
+from my3yearold.cutout import membrane
 from my3yearold.masks import centre
 from my3yearold.pictures import course_resize, make_array, read_picture, sample_photographs, tile
 

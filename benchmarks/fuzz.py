@@ -27,7 +27,8 @@ from my3yearold.captions import Vocabulary
 from my3yearold.cli import Result, write_index
 from my3yearold.data import CAPTIONS_PICKLE, _read_pickle, coco_captions, course_archive, image_folder, read_captions
 from my3yearold.files import LOCK, strangers, whole_folder, write_json
-from my3yearold.inpaint import Inpainter, as_hole
+from my3yearold.cutout import as_hole
+from my3yearold.inpaint import Inpainter
 from my3yearold.model import OrderlessNADE
 from my3yearold.pictures import read_picture, tile, to_srgb
 from my3yearold.runs import newest_checkpoint, save_checkpoint

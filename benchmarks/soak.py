@@ -2,7 +2,7 @@
 
     python benchmarks/soak.py fillings [--count 10000] [--out soak.json]      16-pixel weights, made here
     python benchmarks/soak.py training [--minutes 60] [--out soak.json]       16-pixel scenes
-    python benchmarks/soak.py large                     [--out soak.json]       12, 25 and 100 megapixels, the default hole
+    python benchmarks/soak.py large                     [--out soak.json]       12, 25 and 100 megapixels, the default hole, enlarged; the first also at its own size
 
 The first two sample the resident memory and the number of open files at twenty points (Linux: /proc), print them, and fit a line
 through the second half: bytes per filling, or per minute. The third prints the largest memory of a process that fills one picture."""
@@ -69,26 +69,26 @@ def training(minutes):
     return found, "minute"
 
 
-ONE = """import resource, sys, torch
+ONE = """import resource, sys, time, torch
 from PIL import Image
 from my3yearold.inpaint import Inpainter
 def peak(): return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-width, height = map(int, sys.argv[1:])
+width, height, strategy = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 pipe = Inpainter.from_pretrained("photos")
 pipe(Image.new("RGB", (64, 64)), num_inference_steps=2)
 picture = Image.effect_noise((width, height), 50).convert("RGB")
-before = peak()
-pipe(picture, num_inference_steps=2)
-print(before, peak())"""
+before, begun = peak(), time.time()
+pipe(picture, num_inference_steps=2, strategy=strategy)
+print(before, peak(), time.time() - begun)"""
 
 
 def large():
     found = []
-    for width, height in ((4000, 3000), (6000, 4200), (12000, 8300)):
-        done = subprocess.run([sys.executable, "-c", ONE, str(width), str(height)], capture_output=True, text=True, check=True)
-        before, peak = map(float, done.stdout.split())
-        found.append(dict(megapixels=width * height / 1e6, picture=width * height * 3 / 2**20, before=before, peak=peak))
-        print(f"{width}x{height}: picture {found[-1]['picture']:.0f} MB, process {before:.0f} MB before, {peak:.0f} MB at most")
+    for width, height, strategy in ((4000, 3000, "coarse-to-fine"), (4000, 3000, "spread"), (6000, 4200, "spread"), (12000, 8300, "spread")):
+        done = subprocess.run([sys.executable, "-c", ONE, str(width), str(height), strategy], capture_output=True, text=True, check=True)
+        before, peak, seconds = map(float, done.stdout.split())
+        found.append(dict(megapixels=width * height / 1e6, picture=width * height * 3 / 2**20, strategy=strategy, before=before, peak=peak, seconds=seconds))
+        print(f"{width}x{height}, {strategy}: picture {found[-1]['picture']:.0f} MB, process {before:.0f} MB before, {peak:.0f} MB at most, {seconds:.0f} s")
     return found
 
 

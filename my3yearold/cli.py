@@ -13,7 +13,7 @@ __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named', 'capti
 import argparse, dataclasses, hashlib, html, inspect, io, os, re, shlex, sys, tempfile, traceback, typing, warnings
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
 from urllib.parse import quote
 import msgspec
@@ -90,15 +90,19 @@ def jobs_from(args): # -> list of Job
 
 # %% ../nbs/16_cli.ipynb #fb4a61df
 def default_jobs(args): # -> list of Job
-    """scikit-image's photographs (one line on how to get them where they are missing) and four scenes,
-    an object of each hidden."""
+    """scikit-image's photographs, with holes such as people have at places that seed 0 decides (one line on how to get
+    them where they are missing), and four scenes, an object of each hidden."""
     if args.mask: raise ValueError(f"--mask {args.mask} belongs to a picture: name the picture too")
+    import torch
+    from my3yearold.cutout import KINDS, everyday_hole
     from my3yearold.data import sample_photographs
     from my3yearold.scenes import hide_object, scenes
     from my3yearold.show import to_pil
+    places = torch.Generator().manual_seed(0)
     try:
-        jobs = [Job(name, "scikit-image", picture, None, captions[0], "photos")
-                for name, picture, captions in sample_photographs()]
+        jobs = [Job(name, "scikit-image", picture, everyday_hole(kind, picture.height, picture.width, places),
+                    captions[0], "photos")
+                for kind, (name, picture, captions) in zip(cycle(KINDS), sample_photographs())]
     except ImportError:
         say('the sample photographs come with scikit-image (pip install "my3yearold[samples]"); going on with scenes')
         jobs = []
@@ -184,7 +188,7 @@ def write_result(folder, job, result):
 
 def covered(cutout): # -> PIL
     "The picture with its hole as a chequerboard."
-    from my3yearold.inpaint import bounds, pixels_of
+    from my3yearold.cutout import bounds, pixels_of
     from my3yearold.show import hole, to_pil
     top, left, bottom, right = bounds(cutout.hole)
     shown, hidden = cutout.picture.copy(), cutout.hole[top:bottom, left:right].expand(3, -1, -1)
@@ -266,7 +270,8 @@ def inpaint(args): # -> exit status
                 failed += 1
                 say(f"{job.name}: {why}")
             else: bar.set_postfix_str(f"{bits:.2f} bits/dim")
-            bar.update(done * args.steps - bar.n)
+            bar.total = bar.n + (len(jobs) - done) * args.steps
+            bar.refresh()
     if failed < len(jobs):
         print(f"{len(jobs) - failed} of {len(jobs)} pictures filled: open {printable(str(out / 'index.html'))}")
     return 2 if failed else 0
@@ -275,11 +280,13 @@ def inpaint(args): # -> exit status
 def fill_one(pipe, job, args, bar): # -> mean bits/dim
     "Fill one picture and write what belongs to it."
     import torch
-    from my3yearold.inpaint import as_hole, as_picture
+    from my3yearold.cutout import as_hole, as_picture
     picture = as_picture(job.picture)
     hole = as_hole(job.mask, picture)
     if not hole.any(): raise ValueError("there is nothing to fill: its mask has no white pixel")
-    def on_step(pipe, step, num_steps, state): bar.update()
+    def on_step(pipe, step, num_steps, state):
+        if step == 0: bar.total += num_steps - args.steps                  # a large hole has steps of its own
+        bar.update()
     generators = [torch.Generator().manual_seed(args.seed + i) for i in range(args.samples)]
     result = pipe(picture, hole, job.caption, args.strategy, args.steps, args.temperature, args.samples, generators,
                   callback_on_step_end=on_step, guidance_scale=args.guidance)
@@ -397,11 +404,14 @@ def add_inpaint(parser):
                              "[what lies in the folder of pictures]")
     parser.add_argument("--weights", type=named_thing,
                         help="photos, scenes, a folder or a Hugging Face Hub id [photos; scenes for the scenes]")
-    parser.add_argument("--strategy", default="spread", help="spread, gibbs, yao, ancestral or one-shot [spread]")
+    parser.add_argument("--strategy", default="coarse-to-fine",
+                        help="coarse-to-fine: at the picture's own size; spread: the same at one small size, enlarged, "
+                             "faster and softer; gibbs, yao, ancestral, one-shot: likewise [coarse-to-fine]")
     parser.add_argument("--steps", type=int, default=32,
-                        help="steps; each is an evaluation of the network, a guided one two [32]")
+                        help="steps at the smallest size; each is an evaluation of the network, a guided one two [32]")
     parser.add_argument("--temperature", type=float,
-                        help="of each draw: 1 is the model's own law, below 1 plays safe [0.7 with spread, else 1]")
+                        help="of each draw: 1 is the model's own law, below 1 plays safe "
+                             "[0.7 with coarse-to-fine and spread, else 1]")
     parser.add_argument("--guidance", type=float, metavar="SCALE",
                         help="how loudly the caption speaks: 1 as learned, 3 three times "
                              "[what the weights' card says: scenes 3, photos 1]")

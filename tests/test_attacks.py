@@ -21,7 +21,8 @@ from my3yearold.captions import Vocabulary
 from my3yearold.cli import main
 from my3yearold.data import course_archive, image_folder, list_pictures, picture_names
 from my3yearold.files import LITTER, LOCK, MARK, check_free, check_page, mark_of, out_of_memory, strangers, whole_folder
-from my3yearold.inpaint import Inpainter, as_picture, check_settings
+from my3yearold.cutout import as_picture
+from my3yearold.inpaint import Inpainter, check_settings
 from my3yearold.model import OrderlessNADE
 from my3yearold.runs import Log, newest_checkpoint
 from my3yearold.saving import load_model, save_model

@@ -89,7 +89,7 @@ def test_the_animation_arrives_and_holds(run, pictures, tmp_path):
         for k in range(chain.n_frames):
             chain.seek(k)
             durations.append(chain.info["duration"])
-    assert len(durations) == 3                                     # the hole and two steps
+    assert len(durations) == 4                                     # the hole, two steps, and the picture's own size
     assert durations[-1] >= 1000 > 10 * durations[0] / 2
 
 
@@ -197,7 +197,7 @@ def faults(pictures, tmp_path):
         "mask without a picture": (["--mask", tmp_path / "small.png"], "name the picture too"),
         "no captions": ([cat, "--captions", "nocaptions.json"], "nocaptions.json"),
         "captions that are not JSON": ([cat, "--captions", tmp_path / "captions.json"], "not valid JSON"),
-        "strategy": ([cat, "--strategy", "magic"], "unknown strategy 'magic'; there are spread, gibbs, yao, ancestral, one-shot"),
+        "strategy": ([cat, "--strategy", "magic"], "unknown strategy 'magic'; there are coarse-to-fine, spread, gibbs, yao, ancestral, one-shot"),
         "temperature": ([cat, "--temperature", "-1"], "temperature -1.0"),
         "guidance": ([cat, "--guidance", "-2"], "guidance scale -2.0"),
         "results are a file": ([cat, "--out", tmp_path / "text.jpg"], "is a file; name a folder"),

@@ -10,7 +10,9 @@ from hypothesis import given, settings, strategies as st
 from PIL import Image
 
 from my3yearold.captions import Vocabulary
-from my3yearold.inpaint import Cutout, Inpainter, as_hole, as_picture, membrane, overlap, preview, prices, region_around
+from my3yearold.coarse_to_fine import Pyramid, tiles, tiles_to_draw
+from my3yearold.cutout import Cutout, as_hole, as_picture, membrane, overlap, region_around
+from my3yearold.inpaint import Inpainter, preview, prices
 from my3yearold.saving import bundled_weights, weights_folder, save_model
 from my3yearold.model import OrderlessNADE
 
@@ -96,7 +98,7 @@ def test_a_small_hole_in_a_large_picture_is_filled_pixel_for_pixel():
     hole[80:88, 125:130] = True
     result = fill(pixels, hole)
     top, left, bottom, right = result.cutout.region
-    assert (bottom - top, right - left) == (SIZE, SIZE)
+    assert (bottom - top, right - left) == (2 * SIZE, 2 * SIZE)              # three holes wide: a size of twice the model's, and its own
     assert (np.array(result.images[0])[top:bottom, left:right] == result.chain[-1][0].permute(1, 2, 0).numpy()).all()
 
 
@@ -196,7 +198,7 @@ def test_captions_of_unknown_words_warn_and_go_on():
 # --- faults
 
 @pytest.mark.parametrize("options, sentence", [
-    (dict(strategy="magic"), "unknown strategy 'magic'; there are spread, gibbs, yao, ancestral, one-shot"),
+    (dict(strategy="magic"), "unknown strategy 'magic'; there are coarse-to-fine, spread, gibbs, yao, ancestral, one-shot"),
     (dict(num_inference_steps=0), "num_inference_steps is 0: it is counted from 1"),
     (dict(num_images_per_prompt=0), "num_images_per_prompt is 0: it is counted from 1"),
     (dict(temperature=-1.0), "temperature -1.0"),
@@ -242,7 +244,7 @@ def test_bundled_weights_load():
 
 # --- chains
 
-@pytest.mark.parametrize("strategy, evaluations", [("gibbs", 5), ("yao", 5), ("ancestral", 5), ("one-shot", 1)])
+@pytest.mark.parametrize("strategy, evaluations", [("coarse-to-fine", 6), ("spread", 5), ("gibbs", 5), ("yao", 5), ("ancestral", 5), ("one-shot", 1)])
 def test_strategies_seeds_and_steps(strategy, evaluations):
     pixels, hole = random_case((20, 30), 0, 0.3)
     seen = []
@@ -255,6 +257,62 @@ def test_strategies_seeds_and_steps(strategy, evaluations):
     assert [i.tobytes() for i in one.images] == [i.tobytes() for i in same.images] != [i.tobytes() for i in other.images]
     assert one.images[0].tobytes() != one.images[1].tobytes()
     assert one.settings["seeds"] == [0, 1] and len(one.bits_per_dim) == 2
+
+
+@pytest.mark.parametrize("last", [0, 2, 5, 7])
+def test_a_chain_stopped_anywhere_leaves_whole_pictures(last):
+    "At the smallest size, at its end, after a tile of a larger one, at the end."
+    pixels, hole = random_case((90, 70), 0, 0)
+    hole[20:70, 10:60] = True
+    sizes, seen = [], []
+    def stop(pipe, step, num_steps, state):
+        sizes.append(tuple(state.images.shape[-2:]))
+        seen.append((step, num_steps))
+        return step < last
+    result = fill(pixels, hole, num_inference_steps=5, callback_on_step_end=stop)
+    assert seen == [(i, 8) for i in range(last + 1)]                          # sizes 12x9, 23x18, 45x35, 90x70, one tile each
+    assert sizes == [(12, 9), (12, 9), (12, 9), (12, 9), (12, 9), (23, 18), (45, 35), (90, 70)][:last + 1]
+    filled = np.array(result.images[0])
+    assert filled.shape == pixels.shape and (filled[~hole] == pixels[~hole]).all()
+    if last == 7: assert (filled == result.chain[-1][0].permute(1, 2, 0).numpy()).all()
+
+
+@settings(max_examples=25)
+@given(sizes, st.integers(0, 10**6), st.sampled_from([0.01, 0.3, 1.0]), st.integers(1, 40))
+def test_tiles_hold_each_hidden_pixel_once(shape, seed, share, side):
+    hole = torch.from_numpy(random_case(shape, seed, share)[1])
+    count = torch.zeros(shape, dtype=torch.int)
+    for tile in tiles(hole, side):
+        assert max(tile.shape) <= side and hole[tile.top:tile.bottom, tile.left:tile.right].any()
+        count[tile.top:tile.bottom, tile.left:tile.right] += 1
+    assert count.max() == 1 and (count[hole] == 1).all()
+
+
+@settings(max_examples=15)
+@given(sizes, st.integers(0, 10**6), st.sampled_from([0.01, 0.3, 0.9]))
+def test_each_size_is_half_of_the_one_before_and_told_only_by_what_is_known(shape, seed, share):
+    "A pixel of any size is given exactly if all it stands for is known, and is then near its average."
+    pixels, hole = random_case(shape, seed, share)
+    pyramid = Pyramid(as_picture(pixels), torch.from_numpy(hole), SIZE)
+    top, left, bottom, right = pyramid.region
+    known, part = ~hole[top:bottom, left:right], pixels[top:bottom, left:right]
+    assert max(pyramid.given.shape) <= SIZE
+    for k, (images, given) in enumerate(reversed(pyramid.sizes)):
+        assert given.shape == tuple(-(-side // 2**k) for side in known.shape)
+        assert not images[:, ~given].any()
+        for i, j in given.nonzero()[:20].tolist():
+            rows, columns = slice(i * 2**k, (i + 1) * 2**k), slice(j * 2**k, (j + 1) * 2**k)
+            assert known[rows, columns].all()
+            if part[rows, columns].shape[:2] == (2**k, 2**k):
+                assert np.abs(images[:, i, j].numpy() - part[rows, columns].mean((0, 1))).max() <= k / 2
+
+
+def test_a_small_hole_in_a_large_picture_is_drawn_where_it_is():
+    "A few thousand pixels of twelve million: a region of a few hundred, and no more tiles than at its size."
+    hole = torch.zeros(3000, 4000, dtype=torch.bool)
+    hole[1000:1020, 2000:2200] = True
+    pyramid = Pyramid(Image.new("RGB", (4000, 3000)), hole, 64)
+    assert pyramid.region.shape == (1024, 1024) and tiles_to_draw(pyramid.sizes) == [1, 1, 2, 3]
 
 
 @pytest.mark.parametrize("strategy", ["yao", "ancestral", "one-shot"])
@@ -430,7 +488,7 @@ def test_a_filling_comes_back_in_the_pictures_own_colours():
 
 def test_a_large_picture_costs_little_more_than_itself():
     "A hole of a quarter of 24 megapixels (72 MB): the way in and out again takes less than 600 MB (it was above 1.5 GB)."
-    script = ("import resource, torch\nfrom PIL import Image\nfrom my3yearold.inpaint import Cutout, as_hole\n"
+    script = ("import resource, torch\nfrom PIL import Image\nfrom my3yearold.cutout import Cutout, as_hole\n"
               "picture = Image.new('RGB', (6000, 4000), (10, 20, 30))\n"
               "hole = as_hole(None, picture)\nCutout(Image.new('RGB', (64, 64)), as_hole(None, Image.new('RGB', (64, 64))), 16).put_back(torch.zeros(3, 16, 16, dtype=torch.uint8))\n"
               "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
