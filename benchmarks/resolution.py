@@ -19,6 +19,7 @@ from my3yearold.inpaint import spread
 from my3yearold.likelihood import patch_distance, picture_metrics
 from my3yearold.sampling import Central
 from my3yearold.saving import load_model, weights_folder
+from quality import neighbours
 from strategies import mean_and_error, ratio_and_error
 
 
@@ -40,11 +41,10 @@ def photographs(coco): # -> list of PIL pictures
     return found
 
 
-def jumps(image, hole): # (3, H, W), (H, W) -> mean difference of neighbours both in the hole; of those across its rim
+def across_rim(image, hole): # (3, H, W), (H, W) -> mean absolute difference of neighbours, one known and one filled
     x = image.float()
-    pairs = [((x[:, 1:] - x[:, :-1]).abs().mean(0), hole[1:], hole[:-1]),
-             ((x[:, :, 1:] - x[:, :, :-1]).abs().mean(0), hole[:, 1:], hole[:, :-1])]
-    return [torch.cat([d[which(a, b)] for d, a, b in pairs]).mean().item() for which in (torch.logical_and, torch.logical_xor)]
+    down, along = (x[:, 1:] - x[:, :-1]).abs()[:, hole[1:] ^ hole[:-1]], (x[..., 1:] - x[..., :-1]).abs()[:, hole[:, 1:] ^ hole[:, :-1]]
+    return torch.cat([down, along], 1).mean().item()
 
 
 def run(predict, image, hole, seed, size=64, start=0.7, finer=None, one_size=False, **settings): # -> (3, H, W)
@@ -86,7 +86,8 @@ def main():
     truth = torch.stack([cut(found[i % len(found)], args.size, g) for i in range(args.crops)])
     hole, a, b = torch.zeros(args.size, args.size, dtype=torch.bool), args.size // 4, args.size - args.size // 4
     hole[a:b, a:b] = True
-    smooth, rim = torch.tensor([jumps(x, hole) for x in truth]).T
+    given = (~hole).expand(truth.shape)
+    smooth, rim = neighbours(truth, given)[0], torch.tensor([across_rim(x, hole) for x in truth])
     facts = dict(command=f"benchmarks/resolution.py --size {args.size} --crops {args.crops}" + " --coco coco-sample.tar" * bool(args.coco),
                  torch=torch.__version__, machine=platform.machine(), hole=int(hole.sum()), rows=[])
     around = slice(a - 4, b + 4)
@@ -95,8 +96,8 @@ def main():
         filled = torch.stack([run(predict, x, hole, i, **settings) for i, x in enumerate(truth)])
         seconds = (time.process_time() - start) / len(truth)
         assert torch.equal(filled[..., ~hole], truth[..., ~hole])
-        each = [picture_metrics(x, y, ~hole.expand(3, -1, -1)) for x, y in zip(filled, truth)]
-        mine, across = torch.tensor([jumps(x, hole) for x in filled]).T
+        each = [picture_metrics(*three) for three in zip(filled, truth, given)]
+        mine, across = neighbours(filled, given)[0], torch.tensor([across_rim(x, hole) for x in filled])
         row = dict(name=name, cpu_seconds=round(seconds, 3), sharpness=ratio_and_error(mine, smooth), rim=ratio_and_error(across, rim),
                    patches=[round(d, 3) for d in patch_distance(filled[..., around, around], truth[..., around, around])])
         facts["rows"].append(row | {key: mean_and_error([m[key] for m in each]) for key in ("psnr", "l1")})

@@ -44,7 +44,7 @@ class Pyramid(Cutout):
         self.picture, self.hole, self.size = picture, hole, size
         self.region = top, left, bottom, right = region_around(hole, side)
         given = ~hole[top:bottom, left:right]
-        images = pixels_of(to_srgb(picture.crop((left, top, right, bottom)))) * given      # what is hidden stays outside
+        images = pixels_of(to_srgb(picture.crop((left, top, right, bottom)))) * given     # what is hidden stays out
         self.sizes = [(images, given)]
         while max(given.shape) > size:
             given = halved_hole(given)
@@ -62,7 +62,7 @@ def any_size(predict): # -> predict(images, given, where) for pictures of any he
 
 # %% ../nbs/19_coarse_to_fine.ipynb #e6aa0795
 def lattice(given, reach=4): # (h, w) bool -> (h, w) bool
-    "The hidden pixels that the coarse filling tells: in even rows and columns, further than `reach` from any given one."
+    "The hidden pixels that the coarse filling tells: even rows and columns, further than `reach` from any given one."
     told = torch.zeros_like(given)
     told[::2, ::2] = True
     near = F.max_pool2d(given[None].float(), 2 * reach + 1, stride=1, padding=reach)[0] > 0
@@ -92,10 +92,10 @@ def draw_tile(
     temperature=1.0,  # as in `draw`
     turns=4,
 ):
-    "Draw each asked variable once: a `State`, whose `log_prob` is that of all of them, each given what it was drawn from."
+    "Draw each asked variable once: a `State`; `log_prob` is that of all, each given what it was drawn from."
     given, told, asked = (x.expand(images.shape) for x in (given, told, asked))
-    known = given | told
-    def honest(images, known_or_asked, where): return predict(images, known_or_asked & (known | asked), where)
+    later = ~(given | told | asked)                                    # the margin's pixels of tiles to come
+    def honest(images, given, where): return predict(images, given & ~later, where)
     log_prob = torch.zeros(len(images), dtype=torch.float64, device=images.device)
     for state in ancestral(honest, images, ~asked | told, "spread", growing(turns, 8.0), generator, temperature):
         images, log_prob = state.images, log_prob + state.log_prob
@@ -112,15 +112,15 @@ def sharpen(
     generator=None, temperature=1.0, turns=4,
     reach=4, side=96, # as in `lattice` and `tiles`
 ):
-    """Draw the hole at each size but the smallest, told by the size before. Yields a `State` a tile, `images` of the size being
-    drawn: unlike those of other samplers they are written in place."""
+    """Draw the hole at each size but the smallest, told by the size before. Yields a `State` a tile, `images` of the
+    size being drawn: unlike those of other samplers they are written in place."""
     for shown, given in sizes[1:]:
         shown, given = shown.to(images.device), given.to(images.device)
         images = torch.where(given, shown, doubled(images, *given.shape))
         known, told = given.clone(), lattice(given, reach)
         for tile in tiles(~given, side):
-            asked = torch.zeros_like(given)
-            asked[tile.top:tile.bottom, tile.left:tile.right] = ~given[tile.top:tile.bottom, tile.left:tile.right]
+            asked, core = torch.zeros_like(given), (slice(tile.top, tile.bottom), slice(tile.left, tile.right))
+            asked[core] = ~given[core]
             top, left, bottom, right = bounds(asked, MARGIN)
             part = images[..., top:bottom, left:right]
             state = draw_tile(predict, part, *(x[top:bottom, left:right] for x in (known, told & ~known, asked)),

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['strategies', 'CENTRAL', 'TEMPERATURES', 'LOUDEST', 'spread', 'prices', 'entropy_map', 'preview', 'Inpainting',
-           'evenly', 'follow', 'chain_of', 'fill', 'check_settings', 'seeded', 'bind_caption', 'Inpainter']
+           'evenly', 'follow', 'chain_of', 'fill', 'check_settings', 'seeded', 'bind_caption', 'settle', 'Inpainter']
 
 # %% ../nbs/14_inpaint.ipynb #3f88e97d
 import math, reprlib, warnings
@@ -194,6 +194,17 @@ def _scale_of(card, folder): # -> guidance_scale of a card
                          f"make it a number from 0 to {LOUDEST}, 1 for the caption as it was learned")
     return scale
 
+def settle(pipe, caption, strategy, steps, temperature, n, generator, guidance_scale): # -> settings, generators
+    "Check the settings of a call and put in what was left out; ValueError or TypeError, in one sentence."
+    if not isinstance(caption, str | None): raise TypeError(f"caption must be a string, not {caption!r}")
+    scale = pipe.guidance_scale if guidance_scale is None else guidance_scale
+    check_settings(strategy, steps, temperature, n, scale)
+    generator, seeds = seeded(generator, n)
+    temperature = TEMPERATURES[strategy] if temperature is None else temperature
+    return dict(weights=pipe.weights, caption=caption or "", strategy=strategy, num_inference_steps=steps,
+                temperature=float(temperature), guidance_scale=float(scale), num_images_per_prompt=n,
+                seeds=seeds), generator
+
 # %% ../nbs/14_inpaint.ipynb #7782d2d0
 class Inpainter:
     "Fills the hole of a picture according to a caption. See `__call__`."
@@ -217,34 +228,29 @@ class Inpainter:
         image,                      # path, PIL picture, uint8 array (H, W, 3) or tensor (3, H, W)
         mask_image=None,            # likewise, white = fill, of the same size; None: a centred hole, half of each side
         caption="",                 # what the picture shows; empty or None: no caption
-        strategy="coarse-to-fine",  # up to the picture's own size; enlarged: "spread", "gibbs", "yao", "ancestral", "one-shot"
+        strategy="coarse-to-fine",  # or, enlarged, "spread", "gibbs", "yao", "ancestral" or "one-shot"
         num_inference_steps=32,     # steps at the smallest size; each is an evaluation of the network, a guided one two
-        temperature=None,           # of each draw: 1 the model's own law, below 1 safer; None: 0.7 for the first two, else 1
+        temperature=None,           # of each draw: 1 the model's own law, below 1 safer; None: as in TEMPERATURES
         num_images_per_prompt=1,    # fillings, independent of each other
         generator=None,             # torch.Generator, a list of one per filling, or None: fresh seeds
         callback_on_step_end=None,  # called with (pipe, step, num_steps, state) after each step; False ends the chain
         guidance_scale=None,        # how loud the caption is: 1 as learned, 3 three times; None: from the weights' card
     ) -> Inpainting:
         "Fill the hole. Raises ValueError or FileNotFoundError, in one sentence, for what cannot be used."
-        if not isinstance(caption, str | None): raise TypeError(f"caption must be a string, not {caption!r}")
         if not callable(callback_on_step_end or print):
             raise TypeError(f"callback_on_step_end must be a function, not {callback_on_step_end!r}")
         picture = as_picture(image)
-        hole = as_hole(mask_image, picture)
-        n, steps, caption, size = num_images_per_prompt, num_inference_steps, caption or "", self.model.config["size"]
-        scale = self.guidance_scale if guidance_scale is None else guidance_scale
-        check_settings(strategy, steps, temperature, n, scale)
-        temperature, scale = float(TEMPERATURES[strategy] if temperature is None else temperature), float(scale)
-        generator, seeds = seeded(generator, n)
-        settings = dict(weights=self.weights, caption=caption, strategy=strategy, num_inference_steps=steps,
-                        temperature=temperature, guidance_scale=scale, num_images_per_prompt=n, seeds=seeds)
+        hole, n, size = as_hole(mask_image, picture), num_images_per_prompt, self.model.config["size"]
+        settings, generator = settle(self, caption, strategy, num_inference_steps, temperature, n, generator,
+                                     guidance_scale)
         if not hole.any():
             warnings.warn("there is nothing to fill: the mask has no white pixel, "
                           "and the picture comes back as it came")
             return Inpainting([picture.copy() for _ in range(n)], [0.0] * n, torch.zeros(size, size), settings, [])
         def on_step(step, num_steps, state):
             return callback_on_step_end and callback_on_step_end(self, step, num_steps, state)
-        predict, device = bind_caption(self.model, self.vocabulary, caption, n), next(self.model.parameters()).device
-        told = guided(predict, bind_caption(self.model, self.vocabulary, "", n), scale) if caption else predict
+        def read(caption): return bind_caption(self.model, self.vocabulary, caption, n)
+        predict, device = read(settings["caption"]), next(self.model.parameters()).device
+        told = guided(predict, read(""), settings["guidance_scale"]) if caption else predict
         cutout = (Pyramid if strategy == "coarse-to-fine" else Cutout)(picture, hole, size)
         return fill(predict, told, cutout, settings, generator, on_step, device)
