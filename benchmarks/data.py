@@ -4,7 +4,7 @@
 
 Pictures a second with one thread and with two (`make_array`, into a file, the disk included): of full-size photographs, those in FOLDER or scikit-image's at 640x480,
 and of 64x64 tiles made from them; best of the rounds, and pictures per second of processor time, which other programs on the machine do not change as much.
-For each ARCHIVE of the course's form: levels of both splits, and how wrong the guesses of page 02_data are in the centre of the validation tiles."""
+For each ARCHIVE of the course's form: levels of both splits, and how wrong the guesses of page 03_data are in the centre of the validation tiles."""
 import argparse, os, platform, tempfile, time
 from pathlib import Path
 import torch

@@ -4,7 +4,7 @@
     python benchmarks/guidance.py photos --data ARCHIVE --scales 1 3 --pictures 64
 
 Scenes: unseen scenes with an object fully hidden. Photographs: the centres of an archive's validation pictures, spread over it, captions as they are.
-A guided step costs two evaluations of the network. Writes benchmarks/results/guidance_NAME.json, which page 17_guidance draws; rows of earlier runs on
+A guided step costs two evaluations of the network. Writes benchmarks/results/guidance_NAME.json, which page 21_guidance draws; rows of earlier runs on
 as many pictures and steps stay."""
 import argparse, json, platform
 from itertools import product

@@ -3,7 +3,7 @@
     python benchmarks/ingredients.py [--steps 250] [--size 16] [--batch-size 16] [--seeds 3]
 
 Scenes; each figure is the mean over seeds with its standard error. Paired: the seeds, hence pictures and starting weights, are the same in all rows.
-Writes benchmarks/results/ingredients.json after each row, which page 09 shows."""
+Writes benchmarks/results/ingredients.json after each row, which page 14 shows."""
 import argparse, json, platform, statistics
 from pathlib import Path
 import torch

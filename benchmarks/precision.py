@@ -4,7 +4,7 @@
 
 Unseen scenes, and the validation pictures of an archive of photographs for the photographs' weights: bits/dim of the whole picture and of the centre in random order, and the
 difference, picture by picture, ± one standard error. Time: one evaluation of 16 pictures that asks for a tenth of the centre, interleaved, medians. Where the hardware has
-no bfloat16 the times are those of an emulation. Writes benchmarks/results/precision.json, which page 13_likelihood prints."""
+no bfloat16 the times are those of an emulation. Writes benchmarks/results/precision.json, which page 17_likelihood prints."""
 import argparse, json, platform, statistics, time
 from pathlib import Path
 import torch

@@ -2,7 +2,7 @@
 
     python benchmarks/qrnn.py [--repeats 7] [--hidden 256] [--device cpu|cuda] [--threads 2]
 
-Writes benchmarks/results/qrnn_DEVICE.json, which page 04_qrnn prints.
+Writes benchmarks/results/qrnn_DEVICE.json, which page 05_qrnn prints.
 """
 import argparse
 import json

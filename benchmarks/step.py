@@ -5,7 +5,7 @@
 Plain: the 3x256 one-hot times the mask, concatenated with the mask, through a dense 1x1 convolution; logits of all variables; every hidden one scored
 by picking from them; memory in the usual (N, C, H, W) order. Default: summed embeddings, the head at a fixed sample of the hidden variables, channels last.
 Prints the median of interleaved rounds, their ratio, and the peak memory of each form in a process of its own, and keeps them in benchmarks/results/step.json, which page
-09_training prints."""
+14_training prints."""
 import argparse, json, platform, resource, statistics, subprocess, sys, time
 from contextlib import nullcontext
 from pathlib import Path

@@ -5,9 +5,9 @@ picture metrics, beside biharmonic interpolation.
     python benchmarks/strategies.py photos --data ARCHIVE --pictures 16
 
 Scenes: unseen scenes with an object fully hidden, temperature 1 unless a name says otherwise. Photographs: the centres of an archive's validation pictures. Price: bits per hidden variable under the
-weights themselves, in the same random orders for every filling (page 13_likelihood); the nearer to the truth's, the better (over_truth: paired differences). All errors
+weights themselves, in the same random orders for every filling (page 17_likelihood); the nearer to the truth's, the better (over_truth: paired differences). All errors
 are standard errors over pictures. A generator for each picture.
-Writes benchmarks/results/strategies_NAME.json after each row, which page 12_gibbs prints; rows of earlier runs on as many pictures stay.
+Writes benchmarks/results/strategies_NAME.json after each row, which page 19_gibbs prints; rows of earlier runs on as many pictures stay.
 A file holds the seconds of one machine only: rows added on another go without."""
 import argparse, json, math, platform, time
 from pathlib import Path

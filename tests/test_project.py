@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
 PAGES = [path for path in NOTEBOOKS if path.stem != "index"]
+WITHOUT_MODULE = {"00_whole", "22_strategies"}
 MODULES = sorted(path for path in (ROOT / "my3yearold").glob("*.py") if not path.stem.startswith("_"))
 FLOORS = [                                  # a module imports from the floors above it in this list, never from its own
     {"files"},
@@ -107,12 +108,16 @@ def test_notebook_is_clean(path):
 
 @each_page
 def test_page_opens_as_agreed(path):
-    "First its module, then its title and one line that states the page's claim."
-    number, module = path.stem.split("_", 1)
-    assert re.fullmatch(r"\d\d", number)
-    assert default_exp(path) == [module]
-    assert cells(path)[0].startswith(f"#| default_exp {module}")
+    "First its module, where it has one, then its title and one line that states the page's claim. Appendices have no number."
+    module = re.sub(r"^\d\d_", "", path.stem)
+    assert default_exp(path) == ([] if path.stem in WITHOUT_MODULE else [module])
+    if path.stem not in WITHOUT_MODULE: assert cells(path)[0].startswith(f"#| default_exp {module}")
     assert re.match(r"# \S.*\n+> \S.*", cells(path, "markdown")[0])
+
+
+def test_pages_are_numbered_without_gaps():
+    numbers = [int(path.stem[:2]) for path in PAGES if path.stem[:2].isdigit()]
+    assert numbers == list(range(numbers[0], numbers[0] + len(numbers)))
 
 
 def test_no_two_notebooks_write_one_module():
