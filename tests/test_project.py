@@ -170,6 +170,20 @@ def test_importing_the_pipeline_is_light():
     assert done.stdout.strip() == "[]", done.stderr
 
 
+# ---- style and types ----
+
+def run_tool(name, *arguments):
+    if importlib.util.find_spec(name) is None: pytest.skip(f"{name} comes with the dev extra")
+    done = subprocess.run([sys.executable, "-m", name, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_style(): run_tool("ruff", "check", "--no-cache", ".")
+
+
+def test_types(tmp_path): run_tool("mypy", "--cache-dir", str(tmp_path))
+
+
 # ---- sizes ----
 
 def test_files_are_small():
