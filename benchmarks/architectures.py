@@ -36,7 +36,7 @@ NUM_SCENES = 8000
 DEFAULT = dict(trunk="multiscale", merger="attention", head="adaptive")
 EQUAL_TIME = [DEFAULT, *(DEFAULT | change for change in (
     dict(trunk="residual"), dict(head="smooth"), dict(head="free"), dict(head="neighbours"), dict(head="mixture"),
-    dict(trunk="straight"), dict(trunk="dilated")))]
+    dict(trunk="straight"), dict(trunk="dilated"), dict(seed=1), dict(trunk="residual", seed=1)))]
 EQUAL_STEPS = [dict(trunk=trunk, merger=merger, head="smooth")
                for trunk in ("multiscale", "straight", "residual", "dilated") for merger in ("attention", "conv")]
 EQUAL_STEPS += [DEFAULT | dict(embedding="free", head="free"),
@@ -115,6 +115,7 @@ def measure_for(row, args):
     "-> figures of one row after an equal time."
     config = replace(TrainConfig(size=args.size, ema=0.98, batch_size=args.batch_size, seed=args.seed), **row)
     model, steps = train_for(args.cpu_seconds, config)
+    config = replace(config, seed=args.seed)                                     # the same questions in every row
     parameters = sum(p.numel() for p in model.parameters())
     return row | dict(parameters=parameters, steps=steps, pictures=steps * args.batch_size,
                       random_order=costs(model, config, "random order"),
@@ -123,7 +124,7 @@ def measure_for(row, args):
 
 def settings(row):
     "-> what was chosen in a row, as a file would hold it."
-    names = ("trunk", "merger", "embedding", "head", "fold", "widths", "blocks")
+    names = ("trunk", "merger", "embedding", "head", "fold", "widths", "blocks", "seed")
     return json.loads(json.dumps({name: row[name] for name in names if name in row}))
 
 

@@ -1,9 +1,11 @@
-"""One filling by the command line, alone and beside busy processes, with and without its own setting of OpenMP's spinning.
+"""One filling by the command line, alone and beside busy processes, with its own setting of OpenMP's spin count and without.
 
     python benchmarks/neighbours.py [--repeats 5] [--busy 2] [--out neighbours.json]
 
-The rows take turns, so that a drift of the machine hits all alike; the median of the whole process's seconds is printed. Without the
-setting means libgomp's own default, 300,000 turns of a waiting loop; the program sets 10,000 unless the user has chosen."""
+The rows take turns, so that a drift of the machine hits all alike; the median of the whole process's seconds is
+printed. Without the setting means libgomp's own default, 300,000 turns of a waiting loop; the program sets 10,000 unless
+the user has chosen.
+"""
 import argparse
 import json
 import os
@@ -23,14 +25,15 @@ SETTINGS = {"the program's own": {}, "libgomp's default": {"GOMP_SPINCOUNT": "30
 
 
 def environment(setting):
-    clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")}
-    return clean | setting
+    ours = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "OMP_NUM_THREADS")
+    return {k: v for k, v in os.environ.items() if k not in ours} | setting
 
 
 def seconds(setting, folder, steps, samples):
-    arguments = ["inpaint", folder / "picture.png", "--steps", str(steps), "--samples", str(samples), "--out", folder / "filled"]
+    arguments = ["inpaint", folder / "picture.png", "--steps", steps, "--samples", samples, "--out", folder / "filled"]
     begun = time.perf_counter()
-    subprocess.run([sys.executable, "-c", COMMAND, *map(str, arguments)], env=environment(setting), check=True, capture_output=True)
+    command = [sys.executable, "-c", COMMAND, *map(str, arguments)]
+    subprocess.run(command, env=environment(setting), check=True, capture_output=True)
     return time.perf_counter() - begun
 
 
@@ -46,18 +49,24 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         folder = Path(folder)
         rows, columns = np.mgrid[:300, :400]
-        Image.fromarray(np.stack([rows % 256, columns % 256, (rows + columns) % 256], -1).astype(np.uint8)).save(folder / "picture.png")
+        picture = np.stack([rows % 256, columns % 256, (rows + columns) % 256], -1).astype(np.uint8)
+        Image.fromarray(picture).save(folder / "picture.png")
         for busy in (0, args.busy):
             neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(busy)]
             try:
                 for _ in range(args.repeats):
-                    for name, setting in SETTINGS.items(): found[name, busy].append(seconds(setting, folder, args.steps, args.samples))
+                    for name, setting in SETTINGS.items():
+                        found[name, busy].append(seconds(setting, folder, args.steps, args.samples))
             finally:
                 for process in neighbours: process.kill()
-    rows = [dict(setting=name, busy=busy, median=statistics.median(s), least=min(s), most=max(s)) for (name, busy), s in found.items()]
-    for row in rows: print(f"{row['setting']:20s} beside {row['busy']} busy processes: {row['median']:6.2f} s ({row['least']:.2f} to {row['most']:.2f})")
+    rows = [dict(setting=name, busy=busy, median=statistics.median(s), least=min(s), most=max(s))
+            for (name, busy), s in found.items()]
+    for row in rows:
+        print(f"{row['setting']:20s} beside {row['busy']} busy processes: {row['median']:6.2f} s "
+              f"({row['least']:.2f} to {row['most']:.2f})")
     if args.out:
-        facts = dict(command=" ".join(sys.argv), cores=os.cpu_count(), machine=platform.machine(), repeats=args.repeats, rows=rows)
+        facts = dict(command=" ".join(sys.argv), cores=os.cpu_count(), machine=platform.machine(),
+                     repeats=args.repeats, rows=rows)
         Path(args.out).write_text(json.dumps(facts, indent=1) + "\n")
 
 

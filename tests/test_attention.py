@@ -1,4 +1,5 @@
-"""Mergers: loops and batched forms agree, padding has no weight, an empty caption changes nothing, and only attention can tell pixels apart."""
+"""Mergers: loops and batched forms agree, padding has no weight, an empty caption leaves the features as they are, and
+only attention can tell pixels apart."""
 from pathlib import Path
 
 import pytest
@@ -21,7 +22,8 @@ def disturbed(merger):
 
 
 def batch(lengths, T=5):
-    return torch.randn(len(lengths), 6, 3, 4, dtype=torch.float64), torch.randn(len(lengths), T, 4, dtype=torch.float64), torch.tensor(lengths)
+    features = torch.randn(len(lengths), 6, 3, 4, dtype=torch.float64)
+    return features, torch.randn(len(lengths), T, 4, dtype=torch.float64), torch.tensor(lengths)
 
 
 # ---- by hand ----
@@ -87,7 +89,8 @@ def test_every_parameter_learns_and_any_size_will_do(merger):
 @each_merger
 def test_autocast_and_channels_last(merger):
     merger = merger(8, 4).to(memory_format=torch.channels_last)
-    features, states, lengths = torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last), torch.randn(2, 5, 4), torch.tensor([5, 0])
+    features = torch.randn(2, 8, 4, 4).to(memory_format=torch.channels_last)
+    states, lengths = torch.randn(2, 5, 4), torch.tensor([5, 0])
     exact = merger(features, states, lengths)
     with torch.autocast("cpu", dtype=torch.bfloat16): out = merger(features, states, lengths)
     torch.testing.assert_close(out.float(), exact, rtol=0.05, atol=0.05)
@@ -132,7 +135,8 @@ def test_metric_starts_as_a_plain_dot_product():
 # ---- what was there before ----
 
 def test_attention_keeps_the_names_of_saved_weights():
-    assert {name: tuple(p.shape) for name, p in CaptionAttention(6, 4).state_dict().items()} == {"metric": (6, 6), "values.weight": (6, 4), "values.bias": (6,)}
+    shapes = {name: tuple(p.shape) for name, p in CaptionAttention(6, 4).state_dict().items()}
+    assert shapes == {"metric": (6, 6), "values.weight": (6, 4), "values.bias": (6,)}
 
 
 @pytest.mark.parametrize("name", ["scenes", "photos"])
@@ -140,4 +144,6 @@ def test_bundled_metrics_have_learned(name):
     model, _, _ = load_model(WEIGHTS / name)
     metrics = [module.metric for module in model.modules() if isinstance(module, CaptionAttention)]
     assert metrics
-    for metric in metrics: assert metric.isfinite().all() and (metric - torch.eye(len(metric))).norm() > 0.05 * len(metric) ** 0.5
+    for metric in metrics:
+        assert metric.isfinite().all()
+        assert (metric - torch.eye(len(metric))).norm() > 0.05 * len(metric) ** 0.5

@@ -1,4 +1,4 @@
-"""The reader: one recurrence in two forms, gates that see the past only, and captions that do not notice their padding, whatever the options."""
+"""The reader: one recurrence in two forms, gates that see the past only, and captions that do not notice padding."""
 import itertools
 from pathlib import Path
 
@@ -26,13 +26,15 @@ def loop(f, u, h):
 @given(st.integers(1, 4), st.integers(1, 9), st.integers(1, 5), st.booleans(), st.integers(0, 1000))
 def test_forget_mult_is_the_loop(n, t, c, started, seed):
     g = torch.Generator().manual_seed(seed)
-    f, z, h0, probe = (torch.randn(s, generator=g, dtype=torch.float64) for s in ((n, t, c), (n, t, c), (n, c), (n, t, c)))
+    shapes = (n, t, c), (n, t, c), (n, c), (n, t, c)
+    f, z, h0, probe = (torch.randn(shape, generator=g, dtype=torch.float64) for shape in shapes)
     f = f.sigmoid()
     inputs = [v.requires_grad_() for v in ((f, z, h0) if started else (f, z))]
     slow = loop(f, (1 - f) * z, h0 if started else torch.zeros_like(h0))
     fast = forget_mult(f, z, h0 if started else None)
     torch.testing.assert_close(fast, slow, rtol=0, atol=1e-12)
-    for a, b in zip(torch.autograd.grad((fast * probe).sum(), inputs), torch.autograd.grad((slow * probe).sum(), inputs)):
+    gradients = [torch.autograd.grad((states * probe).sum(), inputs) for states in (fast, slow)]
+    for a, b in zip(*gradients):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
 
 
@@ -92,7 +94,8 @@ def test_forget_bias_raises_the_forget_gates_alone(layer_norm):
     plain = QRNN(3, 4, pooling="ifo", layer_norm=layer_norm, num_layers=2, bidirectional=True)
     torch.manual_seed(3)
     biased = QRNN(3, 4, pooling="ifo", layer_norm=layer_norm, num_layers=2, bidirectional=True, forget_bias=5.0)
-    changed = {name: (b - a) for (name, a), (_, b) in zip(plain.named_parameters(), biased.named_parameters()) if not torch.equal(a, b)}
+    both = zip(plain.named_parameters(), biased.parameters())
+    changed = {name: b - a for (name, a), b in both if not torch.equal(a, b)}
     assert len(changed) == 4                                               # one in each reader
     for name, change in changed.items():
         if layer_norm:
@@ -117,13 +120,14 @@ def test_learned_start_is_what_is_there_before_the_first_word():
 
 @pytest.mark.parametrize("pooling", ["f", "ifo"])
 def test_zoneout_keeps_or_updates_without_rescaling(pooling):
-    "In training a neuron's state is either exactly the old one or exactly what the gates say; how often is the probability."
+    "In training a neuron's state is exactly the old one or exactly what the gates say; how often is the probability."
     layer = QRNN(3, 400, pooling=pooling, zoneout=0.3)
     x = torch.randn(1, 9, 3)
     with torch.no_grad():
         if pooling == "ifo": layer.gates.bias[-400:] = 100.0               # o = 1: the state is shown as it is
         states = torch.cat([torch.zeros(1, 1, 400), layer.train()(x)[0]], 1)[0]
-        z, *gates = layer.gates(torch.nn.functional.pad(x.transpose(1, 2), (1, 0))).transpose(1, 2)[0].chunk(1 + len(pooling), -1)
+        padded = torch.nn.functional.pad(x.transpose(1, 2), (1, 0))
+        z, *gates = layer.gates(padded).transpose(1, 2)[0].chunk(1 + len(pooling), -1)
         gate = dict(zip(pooling, (g.sigmoid() for g in gates)))
         update = gate["f"] * states[:-1] + gate.get("i", 1 - gate["f"]) * z.tanh()
     kept, updated = states[1:] == states[:-1], (states[1:] - update).abs() < 1e-6
@@ -141,13 +145,16 @@ def test_zoneout_is_off_in_evaluation():
 
 # ---- the stack ----
 
-OPTIONS = [dict(pooling=pooling, num_layers=layers, bidirectional=both, layer_norm=norm, dense=dense, learned_start=i % 2 == 1, window=1 + i % 3)
-           for i, (layers, both, norm, dense, pooling) in enumerate(itertools.product((1, 3), (False, True), (False, True), (False, True), ("f", "fo", "ifo")))]
+EITHER = (False, True)
+GRID = itertools.product((1, 3), EITHER, EITHER, EITHER, ("f", "fo", "ifo"))
+OPTIONS = [dict(pooling=pooling, num_layers=layers, bidirectional=both, layer_norm=norm, dense=dense,
+                learned_start=i % 2 == 1, window=1 + i % 3)
+           for i, (layers, both, norm, dense, pooling) in enumerate(GRID)]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=lambda o: "-".join(str(v) for v in o.values()))
 def test_padding_changes_nothing(options):
-    "Each caption of a batch is read as alone; what stands in the padding reaches no state, no summary and gets no gradient."
+    "Each caption of a batch is read as alone; padding reaches no state, no summary and gets no gradient."
     directions = 1 + options["bidirectional"]
     reader = QRNN(3, 4, zoneout=0.2, forget_bias=1.0, **options).double().eval()
     with torch.no_grad():
@@ -183,13 +190,14 @@ def test_padding_changes_nothing_in_training():
 
 @pytest.mark.parametrize("window,num_layers", [(1, 1), (2, 1), (2, 3), (4, 2)])
 def test_causal_and_receptive_field(window, num_layers):
-    "With its memory cut (f = 0) a stack sees num_layers * (window - 1) words back; with it, all the past; the future never."
+    "With its memory cut (f = 0) a stack sees num_layers * (window - 1) words back; with it all the past; never more."
     reader = QRNN(3, 4, window, num_layers=num_layers, forget_bias=0.0).double()
     T = 9
     def seen():
         x = torch.randn(1, T, 3, dtype=torch.float64, requires_grad=True)
         h = reader(x)[0]
-        return torch.stack([torch.autograd.grad(h[0, t].sum(), x, retain_graph=True)[0][0].abs().sum(-1) > 0 for t in range(T)])
+        def gradient(t): return torch.autograd.grad(h[0, t].sum(), x, retain_graph=True)[0][0]
+        return torch.stack([gradient(t).abs().sum(-1) > 0 for t in range(T)])
     back = torch.arange(T)[:, None] - torch.arange(T)
     assert torch.equal(seen(), back >= 0)
     with torch.no_grad():
@@ -225,7 +233,11 @@ def test_dense_layers_read_words_and_all_states_below():
     assert [layer.gates.in_channels for layer in [plain, *plain.others]] == [3, 3, 8, 8, 8, 8]
 
 
-@pytest.mark.parametrize("options", [{}, dict(num_layers=3, bidirectional=True, layer_norm=True, dense=True, learned_start=True, pooling="ifo", zoneout=0.1)])
+EVERYTHING = dict(num_layers=3, bidirectional=True, layer_norm=True, dense=True, learned_start=True, pooling="ifo",
+                  zoneout=0.1)
+
+
+@pytest.mark.parametrize("options", [{}, EVERYTHING])
 def test_every_parameter_learns(options):
     reader = QRNN(3, 4, **options)
     states, summary = reader(torch.randn(2, 5, 3), torch.tensor([5, 4]))
@@ -241,7 +253,8 @@ def test_impossible_readers(wrong):
 
 def test_autocast():
     "Half precision in training: states, summary and gradients are finite, and near those of single precision."
-    reader, x = QRNN(8, 16, num_layers=2, bidirectional=True, layer_norm=True, learned_start=True, forget_bias=1.0), torch.randn(2, 7, 8)
+    reader = QRNN(8, 16, num_layers=2, bidirectional=True, layer_norm=True, learned_start=True, forget_bias=1.0)
+    x = torch.randn(2, 7, 8)
     exact = reader(x)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16): states = reader(x)[0]
     torch.testing.assert_close(states.float(), exact, rtol=0.1, atol=0.1)
@@ -252,7 +265,8 @@ def test_autocast():
 # ---- what was there before ----
 
 def test_defaults_keep_the_names_of_saved_weights():
-    assert {name: tuple(p.shape) for name, p in QRNN(5, 4).state_dict().items()} == {"gates.weight": (12, 5, 2), "gates.bias": (12,)}
+    shapes = {name: tuple(p.shape) for name, p in QRNN(5, 4).state_dict().items()}
+    assert shapes == {"gates.weight": (12, 5, 2), "gates.bias": (12,)}
 
 
 @pytest.mark.parametrize("name", ["scenes", "photos"])
