@@ -28,8 +28,7 @@ from .captions import LEVELS, Vocabulary, join_captions
 from .files import mark, read_json, whole, write_json
 from .losses import bits, cross_entropy, emd
 from .masks import centre, orderless, parse_mixture
-from .heads import HEADS
-from .model import OrderlessNADE
+from .model import HEADS, OrderlessNADE
 from .muon import Muon
 from .runs import (Interruptible, Journal, State, check_place, checkpoints, claimed, holds_run, newest_checkpoint,
                              provenance, restore, save_checkpoint, written)

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given as forall, settings, strategies as st
 from PIL import Image
 
-from my3yearold.batches import Examples, identity, load_data, questions, seeded, sources
+from my3yearold.batches import Examples, questions, seeded
 from my3yearold.captions import Vocabulary
-from my3yearold.data import CaptionedImages
+from my3yearold.data import CaptionedImages, identity, load_data, sources_named
 from my3yearold.training import TrainConfig
 
 CPU = torch.device("cpu")
@@ -28,9 +28,9 @@ def folder_of_pictures(folder, n=20):
 def test_a_comma_in_a_path_does_not_split_it(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     folder_of_pictures(tmp_path / "red, blue")
-    assert sources("red, blue") == ("red, blue",) and TrainConfig(data="red, blue").data == ("red, blue",)
+    assert sources_named("red, blue") == ("red, blue",) and TrainConfig(data="red, blue").data == ("red, blue",)
     assert len(load_data("red, blue", "train", 16)) == 19
-    assert sources("scenes, elsewhere") == ("scenes", "elsewhere")         # as in version 0.1.0
+    assert sources_named("scenes, elsewhere") == ("scenes", "elsewhere")         # as in version 0.1.0
     both = load_data(("scenes", tmp_path / "red, blue"), "valid", 16, 5)
     assert len(both) == 6 and both.names[-1] == "19" and both.captions[-1] == ["a red ring"]
 

@@ -22,8 +22,9 @@ import torch
 from hypothesis import example, given as forall, settings, strategies as st
 from PIL import Image
 
-import my3yearold.data as data
-from my3yearold.data import (CAPTIONS_PICKLE, CaptionedImages, coco_captions, course_archive, describe, extremes, image_folder, read_captions, rim_mean,
+import my3yearold.data as data, my3yearold.pickles as pickles, my3yearold.sources as sources, my3yearold.tables as tables
+from my3yearold.sources import CAPTIONS_PICKLE
+from my3yearold.data import (CaptionedImages, coco_captions, course_archive, describe, extremes, image_folder, read_captions, rim_mean,
                              sample_photos, zero_order_entropy)
 from my3yearold.pictures import CHUNK, SAMPLES, CacheError, course_resize, make_array, open_array, read_picture, sample_photographs
 
@@ -255,34 +256,34 @@ def test_the_malicious_pickles_would_have_run(tmp_path):
 
 
 def test_the_refusal_names_what_was_asked_for():
-    refused(lambda: data._read_pickle(pickle.dumps(Calls(os.getcwd), protocol=2), "some.pkl"), "some.pkl", f"{os.name}.getcwd", "collections.OrderedDict")
+    refused(lambda: pickles.read_pickle(pickle.dumps(Calls(os.getcwd), protocol=2), "some.pkl"), "some.pkl", f"{os.name}.getcwd", "collections.OrderedDict")
 
 
 def test_a_pickle_cut_short_anywhere():
     whole = python2_pickle({"a": ["é", "x"]})
-    assert data._read_pickle(whole, "p") == {"a": ["é", "x"]}
-    for end in range(len(whole)): refused(lambda: data._read_pickle(whole[:end], "some.pkl"), "some.pkl")
+    assert pickles.read_pickle(whole, "p") == {"a": ["é", "x"]}
+    for end in range(len(whole)): refused(lambda: pickles.read_pickle(whole[:end], "some.pkl"), "some.pkl")
 
 
 @pytest.mark.parametrize("content", [[1, 2], {"a": 3}, {"a": [1]}, {"a": {"b": "c"}}, None, {"a": [b"\xff\xfe"]}], ids=repr)
-def test_a_pickle_of_something_else(content): refused(lambda: data._read_pickle(pickle.dumps(content, protocol=2), "some.pkl"), "some.pkl")
+def test_a_pickle_of_something_else(content): refused(lambda: pickles.read_pickle(pickle.dumps(content, protocol=2), "some.pkl"), "some.pkl")
 
 
 @forall(st.binary(max_size=60))
 def test_any_bytes_are_captions_or_a_sentence(content):
     for start in (b"", b"\x80\x02", b"\x80\x02ccollections\nOrderedDict\n"):
-        try: found = data._read_pickle(start + content, "some.pkl")
+        try: found = pickles.read_pickle(start + content, "some.pkl")
         except ValueError as e: assert "some.pkl" in str(e) and "\n" not in str(e)
         else: assert all(isinstance(name, str) and isinstance(captions, list) for name, captions in found.items())
 
 
 @example(captions={"a": ["voilà", "Š"]})                                  # the last byte of each is a space in latin-1
 @forall(captions=st.dictionaries(st.text("abcé_0", min_size=1, max_size=8), st.lists(st.text("abc é日🐈", max_size=20).map(str.strip).filter(bool), max_size=4), max_size=4))
-def test_captions_survive_python_2(captions): assert data._read_pickle(python2_pickle(captions), "p") == captions
+def test_captions_survive_python_2(captions): assert pickles.read_pickle(python2_pickle(captions), "p") == captions
 
 
 def test_unicode_strings_of_python_2_are_left_alone():
-    assert data._read_pickle(pickle.dumps({"a": ["é", "日本", "naïve café"]}, protocol=2), "p") == {"a": ["é", "日本", "naïve café"]}
+    assert pickles.read_pickle(pickle.dumps({"a": ["é", "日本", "naïve café"]}, protocol=2), "p") == {"a": ["é", "日本", "naïve café"]}
 
 
 # --- the cache

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import my3yearold.data as data
+import my3yearold.data as data, my3yearold.pickles as pickles, my3yearold.sources as sources, my3yearold.tables as tables
 
 
 def peak(call):
@@ -68,12 +68,12 @@ PICKLES = {                                                                # -> 
 @pytest.mark.parametrize("kind", PICKLES)
 def test_a_pickle_that_asks_for_too_much(kind):
     content, part = PICKLES[kind]
-    refused(lambda: data._read_pickle(content, "some.pkl"), "some.pkl", part, megabytes=120)
+    refused(lambda: pickles.read_pickle(content, "some.pkl"), "some.pkl", part, megabytes=120)
 
 
 def test_a_large_number_is_as_good_as_a_small_one():
     "The memo of Python's own reader is as long as its largest number: 4 GB for ten bytes."
-    found, most = peak(lambda: data._read_pickle(b"}U\x01a]r\xff\xff\xff\xffU\x05a dogas.", "some.pkl"))
+    found, most = peak(lambda: pickles.read_pickle(b"}U\x01a]r\xff\xff\xff\xffU\x05a dogas.", "some.pkl"))
     assert found == {"a": ["a dog"]} and most < 1
 
 
@@ -83,21 +83,21 @@ def test_a_large_number_is_as_good_as_a_small_one():
     ("MOST_TEXT", 200, b"}U\x01a]" + b"U\x01ba" * 9 + b"s."), ("LONGEST_STRING", 3, b"}U\x04abcd]s."),
     ("DEEPEST", 2, b"(((.")])
 def test_every_limit_of_a_pickle_is_kept_and_told(monkeypatch, limit, value, content):
-    monkeypatch.setattr(data, limit, value)
-    with pytest.raises(ValueError, match=rf"some.pkl .* {value}\b"): data._read_pickle(content, "some.pkl")
+    monkeypatch.setattr(pickles, limit, value)
+    with pytest.raises(ValueError, match=rf"some.pkl .* {value}\b"): pickles.read_pickle(content, "some.pkl")
 
 
 def test_the_courses_pickle_is_far_from_the_limits():
     "123,287 names of 25 letters, 616,767 captions of 53: half of what is let in, or less."
     names, captions = 123_287, 616_767
-    assert 2 * (10 * names + 2 * captions) < data.MOST_OPERATIONS
-    assert 2 * (3 * names + captions) < data.MOST_REMEMBERED
-    assert 2 * (75 * names + 103 * captions) < data.MOST_TEXT
+    assert 2 * (10 * names + 2 * captions) < pickles.MOST_OPERATIONS
+    assert 2 * (3 * names + captions) < pickles.MOST_REMEMBERED
+    assert 2 * (75 * names + 103 * captions) < pickles.MOST_TEXT
 
 
 def test_half_a_character():
     "Some builds of Python 2 wrote a cat as two halves."
-    assert data._read_pickle(b"}V\\ud83d\\udc08\n]Va \\ud83d\nas.", "some.pkl") == {"🐈": ["a ?"]}
+    assert pickles.read_pickle(b"}V\\ud83d\\udc08\n]Va \\ud83d\nas.", "some.pkl") == {"🐈": ["a ?"]}
 
 
 PYTHON2 = { # written by Python 2.7.18: OrderedDict of str, unicode, one list in two places, one string in two places
@@ -123,7 +123,7 @@ PYTHON2 = { # written by Python 2.7.18: OrderedDict of str, unicode, one list in
 def test_python_2_itself(protocol):
     expected = {"b_1": ['A café, voilà "quoted" and it\'s.', 'two\\n "x"'], "a_2": ["un café 🐈 日", "a kite"],
                 "c_3": ["un café 🐈 日", "a kite"], "e_4": [], "été": ["same"] * 2}
-    found = data._read_pickle(PYTHON2[protocol], "some.pkl")
+    found = pickles.read_pickle(PYTHON2[protocol], "some.pkl")
     assert found == expected and list(found) == list(expected)
 
 
@@ -132,7 +132,7 @@ def test_pickles_of_today(protocol):
     from collections import OrderedDict
     captions = {"a.jpg": ["é", "日本", "naïve café"], "b": "one string"}
     for kind in (dict, OrderedDict):
-        assert data._read_pickle(pickle.dumps(kind(captions), protocol), "some.pkl") == {"a": ["é", "日本", "naïve café"],
+        assert pickles.read_pickle(pickle.dumps(kind(captions), protocol), "some.pkl") == {"a": ["é", "日本", "naïve café"],
                                                                                          "b": ["one string"]}
 
 
@@ -202,7 +202,7 @@ def test_a_tar_that_asks_for_too_much(tmp_path, kind):
 
 
 def test_a_tar_of_too_many_files(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "MOST_MEMBERS", 5)
+    monkeypatch.setattr(sources, "MOST_MEMBERS", 5)
     path = pack(tmp_path / "many.tar.bz2", b"".join(member(f"x/train/{i}.jpg", jpeg()) for i in range(6)) + bytes(1024))
     refused(lambda: data.course_archive(path), path, "more than 5 files")
 
@@ -272,10 +272,10 @@ def test_a_zip_that_tells_less_than_it_holds(tmp_path):
 
 def test_a_zip_of_too_many_and_too_large_files(tmp_path, monkeypatch):
     path = zipped(tmp_path / "a.zip", {f"{i}.txt": b"" for i in range(6)} | {"a.jpg": jpeg()})
-    monkeypatch.setattr(data, "MOST_MEMBERS", 5)
+    monkeypatch.setattr(sources, "MOST_MEMBERS", 5)
     refused(coco(tmp_path, path), path, "more than 5 files")
-    monkeypatch.setattr(data, "MOST_MEMBERS", 50)
-    monkeypatch.setattr(data, "LARGEST_FILE", 500)
+    monkeypatch.setattr(sources, "MOST_MEMBERS", 50)
+    monkeypatch.setattr(sources, "LARGEST_FILE", 500)
     refused(coco(tmp_path, path), path, "a.jpg in", "at most 500")
 
 
@@ -295,12 +295,12 @@ def test_every_damage_to_a_member_of_a_zip_names_the_file(tmp_path):
 
 
 def test_a_pickle_and_a_table_that_are_too_large(tmp_path, monkeypatch):
-    monkeypatch.setattr(data, "LARGEST_FILE", 1000)
+    monkeypatch.setattr(tables, "LARGEST_FILE", 1000)
     folder = tmp_path / "x" / "train2014"
     folder.mkdir(parents=True)
     (folder / "a.jpg").write_bytes(jpeg())
-    (tmp_path / "x" / data.CAPTIONS_PICKLE).write_bytes(b"}" + bytes(1000))
-    refused(lambda: data.course_archive(tmp_path / "x"), data.CAPTIONS_PICKLE, "1,001", "1,000")
+    (tmp_path / "x" / sources.CAPTIONS_PICKLE).write_bytes(b"}" + bytes(1000))
+    refused(lambda: data.course_archive(tmp_path / "x"), sources.CAPTIONS_PICKLE, "1,001", "1,000")
     (tmp_path / "c.csv").write_text("name,caption\n" + "a,b\n" * 1000)
     refused(lambda: data.read_captions(tmp_path / "c.csv"), tmp_path / "c.csv", "1,000")
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from hypothesis import given as forall, settings, strategies as st
 from PIL import Image, ImageCms, features
 
-import my3yearold.data as data
+import my3yearold.data as data, my3yearold.pickles as pickles, my3yearold.sources as sources, my3yearold.tables as tables
 import my3yearold.pictures as pictures
 from my3yearold.data import coco_captions, course_archive, image_folder, read_captions, report_match
 from my3yearold.pictures import (CacheError, check_size, course_resize, discard_partial, from_srgb, make_array, read_picture,
@@ -517,7 +517,7 @@ def test_what_is_wrong_with_a_table_is_said(tmp_path, name, content, parts):
                                         ("c.jsonl", '{"name": "a", "text": "b"}\n'), ("c.jsonl", "\n"),
                                         ("p.txt", "b\n")])
 def test_a_table_of_too_many_rows(tmp_path, monkeypatch, name, line):
-    monkeypatch.setattr(data, "MOST_ROWS", 10)
+    monkeypatch.setattr(tables, "MOST_ROWS", 10)
     noise(0).save(tmp_path / "p.png")
     read = lambda: read_captions(tmp_path / name if name != "p.txt" else tmp_path)
     (tmp_path / name).write_text(line * 21, newline="")
@@ -609,7 +609,7 @@ def course(path, pictures, captions):
     jpeg = io.BytesIO()
     noise(0).save(jpeg, "JPEG")
     with tarfile.open(path, "w:bz2") as tar:
-        for name, member in [(f"x/{p}.jpg", jpeg.getvalue()) for p in pictures] + [(f"x/{data.CAPTIONS_PICKLE}",
+        for name, member in [(f"x/{p}.jpg", jpeg.getvalue()) for p in pictures] + [(f"x/{sources.CAPTIONS_PICKLE}",
                                                                                     content)]:
             info = tarfile.TarInfo(name)
             info.size = len(member)
@@ -669,7 +669,7 @@ def test_the_content_of_an_archive_counts_where_no_time_does(tmp_path, monkeypat
         content = bytearray(1_000_000)
         if changed is not None: content[changed] = 1
         path.write_bytes(content)
-        seen.add(data._cache_path(Same(path), [Same(path)], "train-64"))
+        seen.add(sources.cache_path(Same(path), [Same(path)], "train-64"))
     assert len(seen) == 5
 
 
