@@ -7,7 +7,7 @@ picture metrics, beside biharmonic interpolation.
 Scenes: unseen scenes with an object fully hidden, temperature 1 unless a name says otherwise. Photographs: the centres of an archive's validation pictures. Price: bits per hidden variable under the
 weights themselves, in the same random orders for every filling (page 17_likelihood); the nearer to the truth's, the better (over_truth: paired differences). All errors
 are standard errors over pictures. A generator for each picture.
-Writes benchmarks/results/strategies_NAME.json after each row, which page 19_gibbs prints; rows of earlier runs on as many pictures stay.
+Writes benchmarks/results/strategies_NAME.json after each row, which page 22_strategies prints; rows of earlier runs on as many pictures stay.
 A file holds the seconds of one machine only: rows added on another go without."""
 import argparse, json, math, platform, time
 from pathlib import Path
@@ -15,12 +15,13 @@ import torch
 from tqdm import tqdm
 from my3yearold.ancestral import ancestral, growing, in_pieces, losses_by_known, spend
 from my3yearold.data import course_archive
-from my3yearold.gibbs import constant, cosine_schedule, gibbs, mending_schedule, remasking
+from my3yearold.gibbs import chain_of_2017, constant, cosine_schedule, gibbs, mending_schedule
 from my3yearold.guidance import guided
 from my3yearold.inpaint import prices, strategies
 from my3yearold.saving import weights_folder, load_model
 from my3yearold.likelihood import biharmonic, picture_metrics
 from my3yearold.masks import centre
+from my3yearold.remasking import remasking
 from my3yearold.scenes import guess_shape, hide_object, obedience, scenes
 from quality import extreme, layout_error, neighbours
 
@@ -33,7 +34,7 @@ RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generator
     "ancestral, antigreedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "antigreedy", k, r),
     "ancestral, margin": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "margin", k, r),
     "remasking, rate 0.05": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.05, generator=r),
-    "surest kept (MaskGIT)": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
+    "surest kept": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
     "Gibbs, Yao": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),
     "Gibbs, cosine": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
     "Gibbs, ancestral start": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k, temperature=1.0, generator=r),
@@ -43,6 +44,8 @@ RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generator
     "the default, guided": lambda p, x, g, k, fitted, r: strategies["spread"](p, x, g, k // 2, temperature=0.7, generator=r),
     "ancestral, spread order": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "spread", growing(k, 30), r),
     "Gibbs, ancestral start, guided": lambda p, x, g, k, fitted, r: strategies["gibbs"](p, x, g, k // 2, temperature=1.0, generator=r),           # a guided step costs two evaluations
+    "chain of 2017: black start, eta 0.7": lambda p, x, g, k, fitted, r: chain_of_2017(p, x, g, k, "black", 0.7, r),
+    "chain of 2017: noise start, eta 0.4": lambda p, x, g, k, fitted, r: chain_of_2017(p, x, g, k, "noise", 0.4, r),
     "Gibbs, ancestral blocks of 4 turns": lambda p, x, g, k, fitted, r: gibbs(p, x, g, 1 + (k - 1) // 4, constant(0.5), "ancestral", r, inner=4),
 }
 ONCE = ("one shot", "ancestral, one by one")     # whatever the evaluations asked for
