@@ -8,7 +8,8 @@ Keep the machine quiet: minutes are what is held equal."""
 import argparse, json, platform, tempfile
 from pathlib import Path
 import torch
-from my3yearold.batches import Examples, load_data
+from my3yearold.batches import Examples
+from my3yearold.data import load_data
 from my3yearold.saving import save_model
 from my3yearold.training import TrainConfig, validate
 from architectures import trained

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import torch
 
-from my3yearold.batches import Examples, load_data, questions, seeded, strata
+from my3yearold.batches import Examples, questions, seeded, strata
+from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.masks import centre, orderless
 from my3yearold.model import OrderlessNADE

@@ -25,7 +25,9 @@ from PIL import Image, ImageCms
 
 from my3yearold.captions import Vocabulary
 from my3yearold.cli import Result, write_index
-from my3yearold.data import CAPTIONS_PICKLE, _read_pickle, coco_captions, course_archive, image_folder, read_captions
+from my3yearold.pickles import read_pickle
+from my3yearold.data import coco_captions, course_archive, image_folder, read_captions
+from my3yearold.sources import CAPTIONS_PICKLE
 from my3yearold.files import LOCK, strangers, whole_folder, write_json
 from my3yearold.cutout import as_hole
 from my3yearold.inpaint import Inpainter
@@ -343,7 +345,7 @@ def pickle_content(rng):
     return rng.choice((python2(content), pickle.dumps(content, rng.randrange(6))))
 
 
-@reader("pickle", lambda folder: checked(_read_pickle((folder / "c.pkl").read_bytes(), str(folder / "c.pkl"))),
+@reader("pickle", lambda folder: checked(read_pickle((folder / "c.pkl").read_bytes(), str(folder / "c.pkl"))),
         tokens=OPCODES)
 def pickle_file(rng): return {"c.pkl": pickle_content(rng)}
 

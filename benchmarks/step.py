@@ -15,7 +15,8 @@ from my3yearold.batches import shares, strata
 from my3yearold.captions import Vocabulary
 from my3yearold.losses import cross_entropy
 from my3yearold.masks import orderless
-from my3yearold.model import OrderlessNADE, adaptive_means, neighbours, pull_push
+from my3yearold.heads import neighbours
+from my3yearold.model import OrderlessNADE, adaptive_means, pull_push
 from my3yearold.scenes import scenes
 from my3yearold.training import scored_loss
 

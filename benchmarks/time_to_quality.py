@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from my3yearold.batches import Examples, load_data, seeded
+from my3yearold.batches import Examples, seeded
+from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.losses import bits
 from my3yearold.masks import orderless

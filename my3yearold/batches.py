@@ -13,7 +13,8 @@ import torch
 from torch import Tensor
 from .captions import Vocabulary, join_captions, mirror
 from .data import CaptionedImages
-from .masks import _uniform, mixture, orderless
+from .holes import _uniform
+from .masks import mixture, orderless
 
 # %% ../nbs/13_batches.ipynb #252f01e8
 def seeded(

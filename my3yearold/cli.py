@@ -56,7 +56,7 @@ def named(jobs, out): # -> jobs
 def pictures_named(args): # -> list of (file, the folder that was named, or None)
     """The files that the command line names, those of folders in the order of their names;
     FileNotFoundError for what is not there."""
-    from my3yearold.data import list_pictures
+    from my3yearold.names import list_pictures
     found = []
     for path in map(Path, args.pictures):
         if not path.exists(): raise FileNotFoundError(f"there is no picture or folder {path}")
@@ -67,7 +67,8 @@ def pictures_named(args): # -> list of (file, the folder that was named, or None
 
 def captions_of(found, args): # list of (file, folder or None) -> list of captions, one for each, "" where there is none
     "Each source of captions is read once; what does not match is told in a warning."
-    from my3yearold.data import picture_names, read_captions, report_match
+    from my3yearold.names import picture_names, report_match
+    from my3yearold.tables import read_captions
     if args.caption is not None: return [args.caption] * len(found)
     sources, captions = [args.captions or folder for _, folder in found], [""] * len(found)
     for source in filter(None, dict.fromkeys(sources)):
@@ -95,7 +96,7 @@ def default_jobs(args): # -> list of Job
     if args.mask: raise ValueError(f"--mask {args.mask} belongs to a picture: name the picture too")
     import torch
     from my3yearold.cutout import KINDS, everyday_hole
-    from my3yearold.data import sample_photographs
+    from my3yearold.pictures import sample_photographs
     from my3yearold.scenes import hide_object, scenes
     from my3yearold.show import to_pil
     places = torch.Generator().manual_seed(0)
@@ -356,7 +357,7 @@ def add_data(parser):
 
 def data(args): # -> exit status
     "`my3yearold data`"
-    from my3yearold.batches import load_data
+    from my3yearold.data import load_data
     from my3yearold.data import describe
     found = load_data(args.source, args.split, num_scenes=1000)
     print(printable(f"the split {args.split} of {args.source}"))
@@ -436,7 +437,7 @@ def add_evaluate(parser):
 def evaluate(args): # -> exit status
     "`my3yearold evaluate`"
     from tqdm import tqdm
-    from my3yearold.batches import load_data
+    from my3yearold.data import load_data
     from my3yearold.likelihood import evaluate
     from my3yearold.saving import load_model, pick_device, weights_folder
     if args.pictures < 2 or args.evaluations < 2:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 from .captions import Vocabulary, tokens
-from .masks import centre
+from .holes import centre
 from .names import SUFFIXES, list_pictures, picture_names, report_match, stem_of
 from .pictures import check_size, sample_photographs, tile
 from .scenes import scenes

@@ -23,19 +23,23 @@ import torch
 import torch.nn.functional as F
 from msgspec import Meta
 from .attention import CaptionAttention
-from .batches import Examples, identity, load_data, questions, seeded, sources, strata
+from .batches import Examples, questions, seeded, strata
+from .data import sources_named, identity, load_data
 from .captions import LEVELS, Vocabulary, join_captions
 from .files import mark, read_json, whole, write_json
 from .losses import bits, cross_entropy, emd
-from .masks import centre, orderless, parse_mixture
-from .model import HEADS, OrderlessNADE
+from .holes import centre
+from .masks import orderless, parse_mixture
+from .heads import HEADS
+from .model import OrderlessNADE
 from .muon import Muon
 from .runs import (Interruptible, Journal, State, check_place, checkpoints, claimed, holds_run, newest_checkpoint,
                              provenance, restore, save_checkpoint, written)
 from .sampling import draw
 from .saving import load_model, network_of, read_vocabulary, save_model, weights_folder, write_vocabulary
 from .show import hole
-from .trunks import MERGERS, TRUNKS
+from .attention import MERGERS
+from .trunks import TRUNKS
 
 # %% ../nbs/14_training.ipynb #4f299edf
 def _whole(low, high=None): # a type
@@ -70,7 +74,7 @@ class DataConfig:
     def __post_init__(self): # what a JSON file or a script may hold instead: a list, a path, one name
         for name, value in vars(self).items():
             if isinstance(value, os.PathLike): value = os.fspath(value)
-            if name == "data" and isinstance(value, str): value = sources(value)
+            if name == "data" and isinstance(value, str): value = sources_named(value)
             setattr(self, name, tuple(value) if isinstance(value, list) else value)
 
 # %% ../nbs/14_training.ipynb #b6388628

@@ -16,7 +16,7 @@ import torch
 from PIL import Image
 
 from my3yearold import cli, likelihood
-from my3yearold.batches import load_data
+from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.cli import main
 from my3yearold.data import course_archive, image_folder, list_pictures, picture_names

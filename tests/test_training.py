@@ -22,7 +22,8 @@ from safetensors.torch import save_file
 
 pytest.importorskip("accelerate", reason="training is tested with the train extra installed")
 from my3yearold import runs, saving, training
-from my3yearold.batches import Examples, load_data, questions, shares, strata
+from my3yearold.batches import Examples, questions, shares, strata
+from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.cli import main
 from my3yearold.files import mark_of, only_one
@@ -733,7 +734,8 @@ def test_the_first_step_of_adamw_by_hand(tmp_path, monkeypatch):
 
 GRADIENT = """
 import gc, sys, torch
-from my3yearold.batches import Examples, load_data, questions
+from my3yearold.batches import Examples, questions
+from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.model import OrderlessNADE
 from my3yearold.training import TrainConfig, engine, train_step
