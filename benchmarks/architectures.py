@@ -3,12 +3,13 @@
     python benchmarks/architectures.py --cpu-seconds 150 --size 64 --batch-size 8   # equal time
     python benchmarks/architectures.py --steps 150 --size 16                        # equal steps
 
-The first form gives every row the same seconds of one processor core (`time.process_time`, one thread), so that
-neighbours on the machine do not matter, and writes the cost in bits of every held-out scene to
-results/architectures_64.json. The second runs the loop of `my3yearold train` for the same number of steps, all trunks
-with both mergers, and writes results/architectures.json. Both use scenes and the defaults of training but for what is
-said, measure with the averaged weights, and write after each row; rows that the file already has from the same command
-are kept.
+The first form gives every row the same seconds of one processor core (`time.process_time`, one thread) and writes the
+cost in bits of every held-out scene to results/architectures_64.json. Waiting for a busy core does not count; caches
+shared with neighbours still cost some per cent of the steps. Two rows are repeated with another seed.
+
+The second runs the loop of `my3yearold train` for the same number of steps, all trunks with both mergers, and writes
+results/architectures.json. Both use scenes and the defaults of training but for what is said, measure with the averaged
+weights, and write after each row; rows that the file already has from the same command are kept.
 """
 import argparse
 import json

@@ -1,10 +1,10 @@
-"""One filling by the command line, alone and beside busy processes, with its own setting of OpenMP's spin count and without.
+"""One filling by the command line, alone and beside busy processes, with its own spin count for OpenMP and without.
 
     python benchmarks/neighbours.py [--repeats 5] [--busy 2] [--out neighbours.json]
 
 The rows take turns, so that a drift of the machine hits all alike; the median of the whole process's seconds is
-printed. Without the setting means libgomp's own default, 300,000 turns of a waiting loop; the program sets 10,000 unless
-the user has chosen.
+printed. Without the setting means libgomp's own default, 300,000 turns of a waiting loop; the program sets 10,000
+unless the user has chosen.
 """
 import argparse
 import json

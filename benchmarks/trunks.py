@@ -1,4 +1,4 @@
-"""What each trunk costs: milliseconds a picture of 64x64, without gradients, with and without folding, with each merger.
+"""What each trunk costs: milliseconds a picture of 64x64, no gradients, with and without folding, with each merger.
 
     python benchmarks/trunks.py [--batch-size 8] [--size 64] [--rounds 7]
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 # %% ../nbs/06_attention.ipynb #0e59e423
 class CaptionAttention(nn.Module):
-    "Each pixel looks at the caption's states and adds what it finds to its features, which stay where it is empty."
+    "Each pixel looks at the caption's states and adds what it finds to its features; an empty caption adds nothing."
     def __init__(
         self,
         channels: int, # C, of the features

@@ -6,7 +6,7 @@
 __all__ = ['HEADS', 'at_mask', 'at_pixels', 'Head', 'bumps', 'FreeHead', 'SmoothHead', 'smooth_features', 'neighbours',
            'NeighboursHead', 'AdaptiveHead', 'MixtureHead', 'head_named']
 
-# %% ../nbs/10_heads.ipynb #a0116ddd
+# %% ../nbs/10_heads.ipynb #325aa521
 from collections.abc import Callable
 
 import torch
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from .losses import logistic_mixture_logits
 
-# %% ../nbs/10_heads.ipynb #fbc69111
+# %% ../nbs/10_heads.ipynb #5460e951
 def at_mask(
     rows: Callable[[Tensor, int], Tensor], # numbers known of some pixels (K, F), channel -> logits (K, levels)
     pixels: Tensor, # (N, H, W, F), all that is known of each pixel
@@ -27,7 +27,7 @@ def at_mask(
     found = [rows(pixels[n[k], y[k], x[k]], c) for c, k in enumerate(by_channel)]
     return torch.cat(found)[torch.cat(by_channel).argsort()]
 
-# %% ../nbs/10_heads.ipynb #45d8a67f
+# %% ../nbs/10_heads.ipynb #89ecaa37
 def at_pixels(
     rows: Callable[[Tensor, int], Tensor], # as in `at_mask`
     pixels: Tensor, # (N, H, W, F)
@@ -38,7 +38,7 @@ def at_pixels(
     found = [rows(flat[picture, index[:, c]].flatten(0, 1), c) for c in range(3)]
     return torch.stack([logits.unflatten(0, (len(index), -1)) for logits in found], 1)
 
-# %% ../nbs/10_heads.ipynb #07be5f7a
+# %% ../nbs/10_heads.ipynb #42967e76
 class Head(nn.Module):
     """What all heads share: from features to one distribution over the levels per variable, computed only where it is
     asked for. A head defines `logits`, and `near` if it looks at the completed picture around a pixel."""
@@ -70,7 +70,7 @@ class Head(nn.Module):
         pixels = torch.cat([features, guess, self.near(guess, means)], 1).permute(0, 2, 3, 1)
         return (at_mask if where.dtype == torch.bool else at_pixels)(self.rows, pixels, where)
 
-# %% ../nbs/10_heads.ipynb #6d710a0b
+# %% ../nbs/10_heads.ipynb #98ecbc30
 def bumps(
     levels: int, count: int = 40, # L; at most as many bumps as levels
 ) -> Tensor: # (levels, count)
@@ -80,7 +80,7 @@ def bumps(
     width = (levels - 1) / max(1, count - 1)
     return torch.exp(-0.5 * ((torch.arange(levels)[:, None] - centres) / width) ** 2)
 
-# %% ../nbs/10_heads.ipynb #af7a081e
+# %% ../nbs/10_heads.ipynb #59511b6f
 class FreeHead(Head):
     "A linear map of the features for every level of each colour, and nothing known about levels: the head of 2017."
     basis: Tensor
@@ -99,7 +99,7 @@ class FreeHead(Head):
     def logits(self, q: Tensor, guess: Tensor, near: Tensor, c: int) -> Tensor:
         return self.linear(q, c)
 
-# %% ../nbs/10_heads.ipynb #96908180
+# %% ../nbs/10_heads.ipynb #4528882d
 class SmoothHead(FreeHead):
     "A free head with bumps, so that near levels learn together, and a peak about the guess."
     num_bumps = 40
@@ -121,7 +121,7 @@ class SmoothHead(FreeHead):
         mu, rho = self.place(q, guess, near, c)
         return self.shaped(q, (self.values - mu[:, None]).square(), rho, c)
 
-# %% ../nbs/10_heads.ipynb #385b545d
+# %% ../nbs/10_heads.ipynb #3a3b605b
 def smooth_features(
     levels: int, octaves: int = 6, # L; the frequencies
 ) -> Tensor: # (levels, 1 + 2 * octaves)
@@ -130,7 +130,7 @@ def smooth_features(
     angles = v * torch.pi * 2.0 ** torch.arange(octaves) / 2
     return torch.cat([v, angles.sin(), angles.cos()], 1)
 
-# %% ../nbs/10_heads.ipynb #e3a250d9
+# %% ../nbs/10_heads.ipynb #67cf4529
 def neighbours(
     guess: Tensor, # (N, 3, H, W)
 ) -> Tensor: # (N, 27, H, W)
@@ -138,7 +138,7 @@ def neighbours(
     n, _, h, w = guess.shape
     return F.unfold(F.pad(guess, (1, 1, 1, 1), mode="replicate"), 3).view(n, 27, h, w)
 
-# %% ../nbs/10_heads.ipynb #84c4f924
+# %% ../nbs/10_heads.ipynb #8991b3e8
 class NeighboursHead(SmoothHead):
     "A smooth head that looks at the completed picture around the pixel, and whose peak may be a tip on shoulders."
     num_taps = 27
@@ -163,7 +163,7 @@ class NeighboursHead(SmoothHead):
         factor = torch.log1p(squared * kappa.clamp(max=13).exp()[:, None])
         return super().shaped(q, squared, rho, c) - F.softplus(nu)[:, None] * factor
 
-# %% ../nbs/10_heads.ipynb #b8ee415e
+# %% ../nbs/10_heads.ipynb #c0b224de
 class AdaptiveHead(NeighboursHead):
     "A neighbours head that also sees the adaptive means, the last of which is a second expert. The default."
     num_taps, uses_means = 39, True
@@ -183,7 +183,7 @@ class AdaptiveHead(NeighboursHead):
         second = ((self.values - last_mean).square() * pi.clamp(max=11).exp() * -0.5).log_softmax(-1)
         return torch.logaddexp(first + F.logsigmoid(-a), second + F.logsigmoid(a))
 
-# %% ../nbs/10_heads.ipynb #588827b1
+# %% ../nbs/10_heads.ipynb #5cf92dc5
 class MixtureHead(Head):
     "Four logistics about the guess, cut into the levels (Salimans et al., PixelCNN++, 1701.05517)."
     def __init__(self, channels: int, levels: int = 256):
@@ -196,7 +196,7 @@ class MixtureHead(Head):
         about = F.pad(guess[:, None].expand(-1, 4), (4, 4))                      # added to the places alone
         return logistic_mixture_logits(F.linear(q, self.mixture[c], self.bias[c]) + about, self.levels)
 
-# %% ../nbs/10_heads.ipynb #cfe7d1a9
+# %% ../nbs/10_heads.ipynb #cc0d2143
 _HEADS: dict[str, type[Head]] = dict(adaptive=AdaptiveHead, neighbours=NeighboursHead, smooth=SmoothHead,
                                      mixture=MixtureHead, free=FreeHead)
 HEADS = tuple(_HEADS)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Predict', 'Door', 'OrderlessNADE']
 
-# %% ../nbs/08_model.ipynb #4245fa14
+# %% ../nbs/08_model.ipynb #b7e06351
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -18,7 +18,7 @@ from .heads import head_named, smooth_features
 from .qrnn import QRNN
 from .trunks import make_trunk
 
-# %% ../nbs/08_model.ipynb #36cf2add
+# %% ../nbs/08_model.ipynb #9dddddb7
 class Door(nn.Module):
     "Masked one-hot and mask in, features out: a 1x1 convolution of both, computed as a sum of table rows."
     basis: Tensor
@@ -52,7 +52,7 @@ class Door(nn.Module):
         x = F.embedding_bag(rows.permute(0, 2, 3, 1).reshape(-1, 3), table, mode="sum") + self.bias
         return x.view(n, h, w, -1).permute(0, 3, 1, 2)                                   # channels last in memory
 
-# %% ../nbs/08_model.ipynb #4f98801b
+# %% ../nbs/08_model.ipynb #58e42fcd
 class _Parts(nn.Module):
     "The parts of the model, from their settings; ValueError for settings that make no network."
     def __init__(
@@ -85,7 +85,7 @@ class _Parts(nn.Module):
         self.head = kind(width, levels)
         self.to(memory_format=torch.channels_last)                   # type: ignore[call-overload]
 
-# %% ../nbs/08_model.ipynb #9653c203
+# %% ../nbs/08_model.ipynb #9b0fc6d8
 Predict = Callable[[Tensor, Tensor, Tensor], Tensor] # images, given, where -> logits (K, levels): what samplers take
 
 class OrderlessNADE(_Parts):
