@@ -1,9 +1,10 @@
-"""What a Gibbs step costs beside the network's door and trunk: whole chains, centre hole, interleaved; the table gives medians.
+"""What a Gibbs step costs beside the network's door and trunk: whole chains, centre hole, interleaved; medians.
 
     python benchmarks/gibbs.py [--weights photos] [--batch 16] [--steps 32] [--repeats 3]
 
-A step draws a block of the hole: the door and the trunk see the whole picture, the head is asked only where something is drawn, and the draw is an exact inverse CDF in
-float64. Door and trunk alone: the same network with nothing asked of its head. The last line asks the head for all of the hole at every step, and copies the rows out."""
+A step draws a block of the hole: the door and the trunk see the whole picture, the head is asked only where something
+is drawn, and the draw is an exact inverse CDF in float64. Door and trunk alone: the same network with nothing asked
+of its head. The last line asks the head for all of the hole at every step, and copies the rows out."""
 import argparse, platform, statistics, time
 import torch
 from tqdm import tqdm
@@ -40,8 +41,11 @@ def main():
             begun = time.perf_counter(); run()
             times[name].append((time.perf_counter() - begun) / args.steps)
     base = statistics.median(times["door and trunk alone"])
-    print(f"{platform.machine()}, {torch.get_num_threads()} threads; torch {torch.__version__}; weights {args.weights}, batch {args.batch}, chains of {args.steps} steps, median of {args.repeats}")
-    for name, seconds in times.items(): print(f"{name:48s} {1e3 * statistics.median(seconds):8.1f} ms a step {statistics.median(seconds) / base:6.2f}x")
+    print(f"{platform.machine()}, {torch.get_num_threads()} threads; torch {torch.__version__}; "
+          f"weights {args.weights}, batch {args.batch}, chains of {args.steps} steps, median of {args.repeats}")
+    for name, seconds in times.items():
+        middle = statistics.median(seconds)
+        print(f"{name:48s} {1e3 * middle:8.1f} ms a step {middle / base:6.2f}x")
 
 
 if __name__ == "__main__": main()

@@ -1,13 +1,13 @@
-"""Samplers between being right on average and looking like photographs, on the same holes, at the same numbers of evaluations.
+"""Samplers between being right on average and looking like photographs, on the same holes and budgets.
 
     python benchmarks/samplers.py coco-tiles.tar.bz2 [--pictures 48] [--evaluations 16 64] [--samplers NAME ...]
     python benchmarks/samplers.py scenes [--pictures 200] [--evaluations 16 32]
 
-Photographs: the centres of validation pictures spread evenly over an archive's. Scenes: an object fully hidden, guided at
-scale 3; each evaluation of theirs is two. Errors are standard errors over pictures; those of the patches' distance by the
-jackknife over four groups. A generator for each picture. Price over truth: bits per hidden variable under the weights
-themselves, filling less truth. Writes benchmarks/results/samplers_NAME.json after each row; rows of earlier runs with as
-many pictures stay."""
+Photographs: the centres of validation pictures spread evenly over an archive's. Scenes: an object fully hidden,
+guided at scale 3; each evaluation of theirs is two. Errors are standard errors over pictures; those of the patches'
+distance by the jackknife over four groups. A generator for each picture. Price over truth: bits per hidden variable
+under the weights themselves, filling less truth. Writes benchmarks/results/samplers_NAME.json after each row; rows of
+earlier runs with as many pictures stay."""
 import argparse, json, math, platform, time
 from pathlib import Path
 import torch
@@ -28,7 +28,7 @@ from quality import extreme, neighbours
 
 
 def mended(order, start, mend, share=0.5, ratio=30.0): # -> sampler
-    "An ancestral filling in growing turns of the order, at the temperature `start`; then the share of blocks, at `mend`."
+    "An ancestral filling in growing turns of the order, at the temperature `start`; then blocks, at `mend`."
     def sample(predict, images, given, k, generators):
         turns = growing(k - round(share * k), ratio)
         return gibbs(predict, images, given, k, mending_schedule, generator=generators, start=turns, order=order,
@@ -41,11 +41,15 @@ SAMPLERS = { # name -> (predict, images, given, evaluations, generators) -> stat
        for name, run in strategies.items()},
     "shipped start in spread order": mended("spread", 0.75, 1.0),
     **{f"random, central {t}": mended("random", Central(t), Central(t)) for t in (0.5, 0.7, 0.8, 1.0)},
-    **{f"spread, central {t}": mended("spread", Central(t), Central(t)) for t in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)},
+    **{f"spread, central {t}": mended("spread", Central(t), Central(t))
+       for t in (0.3, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 1.0)},
     **{f"spread, central {a} to {b}": mended("spread", Central(a), Central(b))
-       for a, b in ((0.5, 0.8), (0.5, 1.0), (0.6, 0.9), (0.7, 0.9), (0.7, 1.0), (0.8, 1.0), (0.9, 1.0), (1.0, 0.8), (0.8, 0.5))},
-    **{f"spread, central 0.8, {share} mended": mended("spread", Central(0.8), Central(0.8), share) for share in (0.0, 0.25, 0.75)},
-    **{f"spread, central 0.8, growing by {ratio}": mended("spread", Central(0.8), Central(0.8), ratio=ratio) for ratio in (10, 100)},
+       for a, b in ((0.5, 0.8), (0.5, 1.0), (0.6, 0.9), (0.7, 0.9), (0.7, 1.0), (0.8, 1.0), (0.9, 1.0), (1.0, 0.8),
+                    (0.8, 0.5))},
+    **{f"spread, central 0.8, {share} mended": mended("spread", Central(0.8), Central(0.8), share)
+       for share in (0.0, 0.25, 0.75)},
+    **{f"spread, central 0.8, growing by {ratio}": mended("spread", Central(0.8), Central(0.8), ratio=ratio)
+       for ratio in (10, 100)},
 }
 
 
@@ -82,7 +86,8 @@ def judge_scenes(filled, truth, given, objects):
                 roughness=[rough, rough_error])
 
 
-def shift_map(images, given): # patches of the picture itself, moved (He and Sun, 2012); needs opencv-contrib-python-headless
+def shift_map(images, given): # patches of the picture itself, moved (He and Sun, 2012)
+    "Needs opencv-contrib-python-headless."
     from cv2 import COLOR_LAB2RGB, COLOR_RGB2LAB, cvtColor, xphoto
     def one(x, g):
         lab = cvtColor((x * g).permute(1, 2, 0).contiguous().numpy(), COLOR_RGB2LAB)
@@ -125,7 +130,8 @@ def hidden_objects(args, model, vocabulary):
     given, objects = hide_object(drawn)
     captions = [c[0] for c in drawn.captions]
     def predictor(index):
-        named, silent = (model.bind(*vocabulary.encode(words)) for words in ([captions[i] for i in index.tolist()], [""] * len(index)))
+        words = [captions[i] for i in index.tolist()], [""] * len(index)
+        named, silent = (model.bind(*vocabulary.encode(text)) for text in words)
         return guided(named, silent, args.guidance)
     return drawn.images, given, predictor, lambda *x: judge_scenes(*x, objects), []
 
@@ -143,14 +149,17 @@ def main():
     args = parser.parse_args()
     which = "scenes" if args.data == "scenes" else "photos"
     model, vocabulary, _ = load_model(weights_folder(args.weights or which))
-    images, given, predictor, judge, rows = (hidden_objects if which == "scenes" else photographs)(args, model, vocabulary)
-    everyone = torch.arange(args.pictures)
-    def price(filled): return torch.cat([torch.tensor(prices(predictor(i), filled[i], given[i])) for i in everyone.split(16)])
+    load = hidden_objects if which == "scenes" else photographs
+    images, given, predictor, judge, rows = load(args, model, vocabulary)
+    def price(filled):
+        return torch.cat([torch.tensor(prices(predictor(i), filled[i], given[i]))
+                          for i in torch.arange(args.pictures).split(16)])
     fair = price(images)
     for k in args.evaluations:
         for name in tqdm(args.samplers, desc=f"{k} evaluations"):
             filled, seconds = draw(name, predictor, images, given, k)
-            rows.append(dict(sampler=name, evaluations=k, **judge(filled, images, given), over_truth=mean_and_error(price(filled) - fair),
+            over = mean_and_error(price(filled) - fair)
+            rows.append(dict(sampler=name, evaluations=k, **judge(filled, images, given), over_truth=over,
                              seconds_per_picture=round(seconds, 3)))
             save(args, rows)
 

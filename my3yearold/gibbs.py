@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Schedule', 'yao_schedule', 'constant', 'cosine_schedule', 'blocks', 'gibbs', 'chain_of_2017', 'mending_schedule']
 
-# %% ../nbs/19_gibbs.ipynb #711f70d8
+# %% ../nbs/19_gibbs.ipynb #98417187
 import math
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,7 +17,7 @@ from torch import Generator, Tensor
 from .sampling import State, chain, draw, open_hole, redraw, uniforms
 from .ancestral import ancestral, growing, turns
 
-# %% ../nbs/19_gibbs.ipynb #080e238b
+# %% ../nbs/19_gibbs.ipynb #900b698b
 Schedule = Callable[[int, int], float]  # (step from 0, length of the chain) -> probability of being redrawn
 
 def yao_schedule(
@@ -31,7 +31,7 @@ def yao_schedule(
     at `alpha_min`: the annealing of Yao et al. (1409.0585) in the form of Coconet (1903.07227)."""
     return max(alpha_min, alpha_max - step / num_steps * (alpha_max - alpha_min) / eta)
 
-# %% ../nbs/19_gibbs.ipynb #2d7a4ef5
+# %% ../nbs/19_gibbs.ipynb #cb8e1556
 def constant(alpha: float) -> Schedule:
     "A schedule: every step redraws each hidden variable with probability `alpha`."
     return lambda step, num_steps: alpha
@@ -45,7 +45,7 @@ def cosine_schedule(
     "The probability falls from `alpha_max` to `alpha_min` along half a cosine."
     return alpha_min + (alpha_max - alpha_min) * (1 + math.cos(math.pi * step / num_steps)) / 2
 
-# %% ../nbs/19_gibbs.ipynb #a1a59e31
+# %% ../nbs/19_gibbs.ipynb #71cdac79
 def blocks(
     hidden: Tensor,                     # (N, 3, H, W) bool
     num_steps: int = 100,
@@ -60,7 +60,7 @@ def blocks(
         block[hidden] = uniforms(hidden, generator) < schedule(step, num_steps)
         yield block
 
-# %% ../nbs/19_gibbs.ipynb #1530e730
+# %% ../nbs/19_gibbs.ipynb #72ba5b98
 def gibbs(
     predict: Callable,                  # predict(images, given, where) -> logits (K, levels)
     images: Tensor,                     # (N, 3, H, W) uint8; hidden values are ignored
@@ -94,7 +94,7 @@ def gibbs(
     step = redraw if block == "independent" else partial(_redraw_in_turns, inner=inner)
     return _mend(predict, images, first, mending, step, generator, temperature)
 
-# %% ../nbs/19_gibbs.ipynb #f4d4a602
+# %% ../nbs/19_gibbs.ipynb #d37204ff
 def _mend(predict: Callable, images: Tensor, first: Iterable[State], mending: Iterable[Tensor], step: Callable,
           generator, temperature) -> Iterator[State]:
     for state in first:
@@ -112,7 +112,7 @@ def _redraw_in_turns(predict: Callable, images: Tensor, given: Tensor, where: Te
     log_prob = sum((s.log_prob for s in states), nothing)
     return State(states[-1].images if states else images, where, log_prob)
 
-# %% ../nbs/19_gibbs.ipynb #bf2e9eb6
+# %% ../nbs/19_gibbs.ipynb #c5fd265d
 def chain_of_2017(
     predict: Callable,      # predict(images, given, where) -> logits (K, levels)
     images: Tensor,         # (N, 3, H, W) uint8; hidden values are ignored
@@ -129,7 +129,7 @@ def chain_of_2017(
     def redrawn(step: int, steps: int) -> float: return 1 - yao_schedule(step - 1, steps - 1, eta=eta)
     return gibbs(predict, images, given, num_steps, redrawn, generator=generator, start=values)
 
-# %% ../nbs/19_gibbs.ipynb #d3e7af6c
+# %% ../nbs/19_gibbs.ipynb #24a151ca
 def mending_schedule(
     step: int,       # from 0
     num_steps: int,  # length of the chain

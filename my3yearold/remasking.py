@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['remasking']
 
-# %% ../nbs/20_remasking.ipynb #f0901f2b
+# %% ../nbs/20_remasking.ipynb #d9413cc8
 from collections.abc import Callable, Iterator
 
 import torch
@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 from .ancestral import _ranked
 from .sampling import State, draw, open_hole, uniforms
 
-# %% ../nbs/20_remasking.ipynb #85d66cc7
+# %% ../nbs/20_remasking.ipynb #bc6dfa40
 @torch.no_grad()
 def remasking(
     predict: Callable,      # predict(images, given, where) -> logits (K, levels)
@@ -46,7 +46,7 @@ def remasking(
         images, drawn = images * (given | drawn | kept), drawn | kept
         yield State(images, kept, (log_prob * kept).flatten(1).sum(1))
 
-# %% ../nbs/20_remasking.ipynb #17404efe
+# %% ../nbs/20_remasking.ipynb #edc9cfcb
 def _first(score: Tensor, where: Tensor, count: Tensor) -> Tensor: # (K,), (N, 3, H, W), (N,): the `count` lowest
     return (_ranked(score, where) < count[:, None]).view_as(where) & where
 
