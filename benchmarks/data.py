@@ -1,6 +1,7 @@
 """How long does the array of 83,000 pictures take, and what is in an archive?
 
     python benchmarks/data.py [--photographs FOLDER] [--rounds 3] [ARCHIVE ...]
+    python benchmarks/data.py --rounds 0 flickr8k-inpainting.tar.bz2 coco-tiles.tar.bz2 > benchmarks/results/data.txt
 
 Pictures a second with one thread and with two (`make_array`, into a file, the disk included): of full-size photographs,
 those in FOLDER or scikit-image's at 640x480, and of 64x64 tiles made from them; best of the rounds, and pictures per
@@ -63,11 +64,11 @@ def contents(archive):
     for split in ("train", "valid"):
         data = course_archive(archive, split)
         captions[split] = data.captions
-        print(f"{archive} {split}: zero-order entropy {zero_order_entropy(data.images):.3f} bits/dim, "
+        print(f"{Path(archive).name} {split}: zero-order entropy {zero_order_entropy(data.images):.3f} bits/dim, "
               f"<= 2 or >= 253 {extremes(data.images):.2%}, "
               f"0 or 255 {((data.images == 0) | (data.images == 255)).double().mean():.2%}")
         for what, fact in describe(data).items(): print(f"    {what:15} {fact}")
-    words(captions["train"], captions["valid"])
+    if any(captions["train"]): words(captions["train"], captions["valid"])
     truth, given = data.images.float(), centre(1, data.images.shape[-1])[0]
     guesses = {"data set's mean": truth.mean((0, 2, 3)).view(1, 3, 1, 1),
                "rim's mean": rim_mean(data.images, given.expand_as(truth)).float()[..., None, None],
