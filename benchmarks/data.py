@@ -11,12 +11,13 @@ the validation tiles, and what the training captions' vocabulary knows of the va
 import argparse, os, platform, re, tempfile, time
 from pathlib import Path
 import torch
+from my3yearold.arrays import make_array
 from my3yearold.captions import Vocabulary
 from my3yearold.cutout import membrane
 from my3yearold.data import course_archive, describe, extremes, rim_mean, zero_order_entropy
 from my3yearold.masks import centre
 from my3yearold.names import list_pictures
-from my3yearold.pictures import course_resize, make_array, read_picture, sample_photographs, tile
+from my3yearold.pictures import course_resize, read_picture, sample_photographs, tile
 
 COURSE = 82782 # training pictures of the course
 
