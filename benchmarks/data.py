@@ -1,17 +1,23 @@
 """How long does the array of 83,000 pictures take, and what is in an archive?
 
     python benchmarks/data.py [--photographs FOLDER] [--rounds 3] [ARCHIVE ...]
+    python benchmarks/data.py --rounds 0 flickr8k-inpainting.tar.bz2 coco-tiles.tar.bz2 > benchmarks/results/data.txt
 
-Pictures a second with one thread and with two (`make_array`, into a file, the disk included): of full-size photographs, those in FOLDER or scikit-image's at 640x480,
-and of 64x64 tiles made from them; best of the rounds, and pictures per second of processor time, which other programs on the machine do not change as much.
-For each ARCHIVE of the course's form: levels of both splits, and how wrong the guesses of page 03_data are in the centre of the validation tiles."""
-import argparse, os, platform, tempfile, time
+Pictures a second with one thread and with two (`make_array`, into a file, the disk included): of full-size photographs,
+those in FOLDER or scikit-image's at 640x480, and of 64x64 tiles made from them; best of the rounds, and pictures per
+second of processor time, which other programs on the machine do not change as much. With --rounds 0 none of it.
+For each ARCHIVE of the course's form: levels of both splits, how wrong the guesses of page 03_data are in the centre of
+the validation tiles, and what the training captions' vocabulary knows of the validation captions (page 02_captions)."""
+import argparse, os, platform, re, tempfile, time
 from pathlib import Path
 import torch
-from my3yearold.data import course_archive, describe, extremes, list_pictures, rim_mean, zero_order_entropy
+from my3yearold.arrays import make_array
+from my3yearold.captions import Vocabulary
 from my3yearold.cutout import membrane
+from my3yearold.data import course_archive, describe, extremes, rim_mean, zero_order_entropy
 from my3yearold.masks import centre
-from my3yearold.pictures import course_resize, make_array, read_picture, sample_photographs, tile
+from my3yearold.names import list_pictures
+from my3yearold.pictures import course_resize, read_picture, sample_photographs, tile
 
 COURSE = 82782 # training pictures of the course
 
@@ -38,18 +44,35 @@ def measure(folder, photographs, rounds):
     for name, paths, count in (("full-size photographs", full, 256), ("64x64 tiles", tiles, 4096)):
         paths = (paths * (count // len(paths) + 1))[:count]
         (one, cpu_one), (two, cpu_two) = (speed(paths, workers, rounds) for workers in (1, 2))
-        print(f"{name}: {one:.0f} pictures/s with one thread, {two:.0f} with two, ratio {two / one:.2f}; {cpu_one:.0f} and {cpu_two:.0f} per second of processor time")
-        print(f"    {COURSE:,} of them: {COURSE / one / 60:.1f} and {COURSE / two / 60:.1f} minutes; {COURSE / cpu_one / 60:.1f} minutes of processor time")
+        print(f"{name}: {one:.0f} pictures/s with one thread, {two:.0f} with two, ratio {two / one:.2f}; "
+              f"{cpu_one:.0f} and {cpu_two:.0f} per second of processor time")
+        print(f"    {COURSE:,} of them: {COURSE / one / 60:.1f} and {COURSE / two / 60:.1f} minutes; "
+              f"{COURSE / cpu_one / 60:.1f} minutes of processor time")
+
+
+def words(seen, unseen): # captions of the two splits
+    for least in (1, 5):
+        known = Vocabulary.build(seen, least)
+        print(f"    {len(known) - 2:,} words seen {least} times or more, which cover {known.coverage(unseen):.1%} of the "
+              "validation captions")
+    every = [caption for several in seen for caption in several]
+    sided = sum(re.search(r"\b(left|right)(most|hand)?\b", caption.lower()) is not None for caption in every)
+    print(f"    {sided:,} of {len(every):,} training captions have a word that a mirror changes")
 
 
 def contents(archive):
+    captions = {}
     for split in ("train", "valid"):
         data = course_archive(archive, split)
-        print(f"{archive} {split}: zero-order entropy {zero_order_entropy(data.images):.3f} bits/dim, <= 2 or >= 253 {extremes(data.images):.2%}, "
+        captions[split] = data.captions
+        print(f"{Path(archive).name} {split}: zero-order entropy {zero_order_entropy(data.images):.3f} bits/dim, "
+              f"<= 2 or >= 253 {extremes(data.images):.2%}, "
               f"0 or 255 {((data.images == 0) | (data.images == 255)).double().mean():.2%}")
         for what, fact in describe(data).items(): print(f"    {what:15} {fact}")
+    if any(captions["train"]): words(captions["train"], captions["valid"])
     truth, given = data.images.float(), centre(1, data.images.shape[-1])[0]
-    guesses = {"data set's mean": truth.mean((0, 2, 3)).view(1, 3, 1, 1), "rim's mean": rim_mean(data.images, given.expand_as(truth)).float()[..., None, None],
+    guesses = {"data set's mean": truth.mean((0, 2, 3)).view(1, 3, 1, 1),
+               "rim's mean": rim_mean(data.images, given.expand_as(truth)).float()[..., None, None],
                "membrane": torch.stack([membrane(image * given, given[0], sweeps=40) for image in truth])}
     for name, guess in guesses.items():
         wrong = (guess - truth)[:, ~given].square().mean().item()
@@ -63,6 +86,8 @@ if __name__ == "__main__":
     parser.add_argument("--rounds", type=int, default=3)
     args = parser.parse_args()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else float("nan")
-    print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, load {load:.1f} at the start")
-    with tempfile.TemporaryDirectory() as folder: measure(Path(folder), args.photographs, args.rounds)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}, Python {platform.python_version()}, "
+          f"load {load:.1f} at the start")
+    if args.rounds:
+        with tempfile.TemporaryDirectory() as folder: measure(Path(folder), args.photographs, args.rounds)
     for archive in args.archives: contents(archive)

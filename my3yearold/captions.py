@@ -8,17 +8,21 @@ __all__ = ['LEVELS', 'PADDING', 'UNKNOWN', 'MOST_TOKENS', 'tokens', 'Vocabulary'
 # %% ../nbs/02_captions.ipynb #abf956ac
 import json, operator, re, warnings
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 import msgspec
 import torch
+from torch import Tensor
 from .files import parse_json
 
 # %% ../nbs/02_captions.ipynb #c7db60ae
 LEVELS = ("word", "char")
 PADDING, UNKNOWN = 0, 1
 
-def tokens(caption, level="word"): # str -> list[str]
-    "In lower case, words and the marks . ! ? , | as tokens; or, at level \"char\", every character, with one space for any run of spaces."
+def tokens(
+    caption: str,
+    level: str = "word", # or "char": every character, with one space for any run of spaces
+) -> list[str]:
+    "In lower case, words and the marks . ! ? , | as tokens. TypeError for what is no string."
     if not isinstance(caption, str): raise TypeError(f"a caption is a string, not {type(caption).__name__}")
     if level == "char": return list(" ".join(caption.lower().split()))
     return re.findall(r"[.!?,|]|[^\s.!?,|]+", caption.lower())
@@ -51,34 +55,34 @@ class _Written(msgspec.Struct):
 # %% ../nbs/02_captions.ipynb #1f0ce816
 class _Words:
     "Tokens by their numbers: 0 = padding, 1 = unknown, then the others, the most frequent first."
-    def __init__(self, words, level="word"): # words: the tokens, which are characters at level "char"
+    def __init__(self, words: Sequence[str], level: str = "word"): # the tokens, characters at level "char"
         if level not in LEVELS:
             raise ValueError(f"a vocabulary of level {str(level)[:40]!r} is unknown; there are 'word' and 'char'")
         self.level, self.words = level, ["", "<UNK>" if level == "word" else "\ufffd", *_strings(words)] # one sign
         self.index = {w: i for i, w in enumerate(self.words) if i > UNKNOWN}
 
     @classmethod
-    def build(cls, captions, min_count=5, level="word"): # list[list[str]], several per picture -> Vocabulary
+    def build(cls, captions: Iterable[list[str]], min_count: int = 5, level: str = "word"): # -> Vocabulary
         "The tokens of the captions that are seen at least `min_count` times; level \"word\" or \"char\"."
         counts = Counter(t for several in captions for caption in _strings(several) for t in tokens(caption, level))
         least = operator.index(min_count)
         return cls(sorted((w for w, n in counts.items() if n >= least), key=lambda w: (-counts[w], w)), level)
 
-    def __len__(self): return len(self.words)
+    def __len__(self) -> int: return len(self.words)
 
-    def unknown(self, caption): # str -> list[str]
+    def unknown(self, caption: str) -> list[str]:
         "The words (or characters) of a caption that the vocabulary does not know, in order, each once."
         return list(dict.fromkeys(t for t in tokens(caption, self.level) if t not in self.index))
 
-    def coverage(self, captions): # list[list[str]] -> share of their tokens that it knows; 1 for no tokens
+    def coverage(self, captions: Iterable[list[str]]) -> float: # share of their tokens that it knows; 1 for none
         said = [caption for several in captions for caption in _strings(several)]
         found = [t in self.index for caption in said for t in tokens(caption, self.level)]
         return sum(found) / len(found) if found else 1.0
 
-    def to_json(self): return json.dumps(dict(level=self.level, words=self.words[UNKNOWN + 1:]), indent=0)
+    def to_json(self) -> str: return json.dumps(dict(level=self.level, words=self.words[UNKNOWN + 1:]), indent=0)
 
     @classmethod
-    def from_json(cls, text): # str -> Vocabulary
+    def from_json(cls, text: str): # -> Vocabulary
         if not isinstance(text, str):
             raise TypeError(f"a vocabulary is read from a string of JSON, not {type(text).__name__}")
         written = parse_json(text.encode(), "the vocabulary", _Written)
@@ -87,7 +91,7 @@ class _Words:
 # %% ../nbs/02_captions.ipynb #a91bfcde
 class Vocabulary(_Words):
     "Numbers for tokens: 0 = padding, 1 = unknown, then the tokens by falling frequency."
-    def encode(self, captions): # list[str] -> ids (N, T) int64, lengths (N,) int64
+    def encode(self, captions: Sequence[str]) -> tuple[Tensor, Tensor]: # ids (N, T) int64, lengths (N,) int64
         "Rows of numbers, padded with 0 to the longest caption (T is at least 1), and their lengths; see `MOST_TOKENS`."
         said = _cut([tokens(c, self.level) for c in _strings(captions)])
         rows = [[self.index.get(t, UNKNOWN) for t in row] for row in said]
@@ -95,25 +99,31 @@ class Vocabulary(_Words):
         for i, row in enumerate(rows): ids[i, :len(row)] = torch.tensor(row, dtype=torch.long)
         return ids, torch.tensor([len(r) for r in rows], dtype=torch.long)
 
-    def decode(self, ids): # (N, T) -> list[str]
+    def decode(self, ids: Tensor) -> list[str]: # (N, T)
         "The text again, words with spaces between them; padding is left out. ValueError for numbers that no word has."
         if not torch.is_tensor(ids) or ids.ndim != 2:
             raise TypeError("what is decoded is a tensor of rows of numbers, (N, T)")
         if ids.numel() and not 0 <= ids.min() <= ids.max() < len(self):
             raise ValueError(f"words have numbers from 0 to {len(self) - 1}, and there are some from {ids.min()} to "
                              f"{ids.max()}")
-        return [(" " if self.level == "word" else "").join(self.words[i] for i in row if i != PADDING) for row in ids.tolist()]
+        gap = " " if self.level == "word" else ""
+        return [gap.join(self.words[i] for i in row if i != PADDING) for row in ids.tolist()]
 
 # %% ../nbs/02_captions.ipynb #fa54c017
-def join_captions(captions): # list[str] -> str
-    "All captions of a picture as one, with | between them, as the predecessor read them; what is empty is left out, and a | inside a caption is a space."
+def join_captions(
+    captions: Sequence[str], # of one picture
+) -> str:
+    """All captions as one, with | between them, as the predecessor read them. What is empty is left out, and a | inside
+    a caption is a space."""
     return " | ".join(filter(None, (" ".join(c.replace("|", " ").split()) for c in _strings(captions))))
 
 # %% ../nbs/02_captions.ipynb #297ef817
-_OTHER_SIDE = {"left": "right", "right": "left", "leftmost": "rightmost", "rightmost": "leftmost", "lefthand": "righthand", "righthand": "lefthand"}
+_OTHER = {"left": "right", "right": "left"}
 
-def mirror(caption): # str -> str
+def mirror(caption: str) -> str:
     "What is said of the mirrored picture: left and right change places."
-    return re.sub(r"\b(left|right)(most|hand)?\b", lambda m: _keep_case(m.group(), _OTHER_SIDE[m.group().lower()]), caption, flags=re.IGNORECASE)
-
-def _keep_case(like, word): return word.upper() if like.isupper() else word.capitalize() if like[0].isupper() else word
+    def swap(match):
+        side, rest = match.groups(default="")
+        word = _OTHER[side.lower()] + rest.lower()
+        return word.upper() if match[0].isupper() else word.capitalize() if match[0][0].isupper() else word
+    return re.sub(r"\b(left|right)(most|hand)?\b", swap, caption, flags=re.IGNORECASE)

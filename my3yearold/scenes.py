@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 # %% ../nbs/01_scenes.ipynb #2a624007
 PALETTE = { # eight colour names -> RGB; every one far from the others and from grey
@@ -34,13 +35,13 @@ class SceneObject(NamedTuple):
 
 @dataclass
 class Scenes:
-    "Captioned pictures of objects. `relations[i]` lists `(a, word, b)`: object `a` of picture `i` is `word` object `b`."
-    images: torch.Tensor # (N, 3, size, size) uint8
-    captions: list       # N lists of five sentences
-    objects: list        # N lists of one to three SceneObject
-    relations: list      # N lists of (int, str, int)
+    "Captioned pictures of objects."
+    images: Tensor # (N, 3, size, size) uint8
+    captions: list[list[str]] # N lists of five sentences
+    objects: list[list[SceneObject]] # N lists of one to three
+    relations: list[list[tuple]] # N lists of (a, word, b): object a of the picture is `word` object b
 
-    def __len__(self): return len(self.captions)
+    def __len__(self) -> int: return len(self.captions)
 
 # %% ../nbs/01_scenes.ipynb #340dbc6b
 _INSIDE = { # is the point (x, y) of the square -1..1, y downwards, inside the shape?
@@ -53,8 +54,12 @@ _INSIDE = { # is the point (x, y) of the square -1..1, y downwards, inside the s
 
 # %% ../nbs/01_scenes.ipynb #54b49424
 @lru_cache(maxsize=None)
-def coverage(shape, height, width, samples=8):
-    "Share of each pixel that `shape` covers when it fills a box of `height` x `width` pixels: float32 (height, width), read only."
+def coverage(
+    shape: str, # one of SHAPES
+    height: int, width: int, # of the box that it fills, in pixels
+    samples: int = 8, # points a pixel and direction
+) -> np.ndarray: # (height, width) float32, read only
+    "The share of each pixel that a shape covers."
     y, x = ((np.arange(n * samples) + .5) / (n * samples) * 2 - 1 for n in (height, width))
     fine = _INSIDE[shape](x, y[:, None])
     share = fine.reshape(height, samples, width, samples).mean((1, 3), dtype=np.float32)
@@ -86,7 +91,7 @@ def _gaps(a, b):
     return {'left of': b[1] - a[3], 'right of': a[1] - b[3], 'above': b[0] - a[2], 'below': a[0] - b[2]}
 
 def _place(rng, size, side, placed, headroom, tries=30):
-    "A box of `side` pixels that keeps clear of those `placed`, or None; `headroom` rows above it stay inside the picture."
+    "A box of `side` pixels that keeps clear of those `placed`, or None; above it `headroom` rows are left."
     gap = max(2, size // 16)
     for _ in range(tries):
         top = 1 + headroom + int(rng.random() * (size - 1 - headroom - side))
@@ -136,7 +141,8 @@ _WORDS = {'left of': ('left of', 'to the left of'), 'right of': ('right of', 'to
           'above': ('above', 'higher than'), 'below': ('below', 'lower than'),
           'on': ('on', 'on top of', 'resting on'), 'beneath': ('beneath', 'under')}
 _INVERSE = {'left of': 'right of', 'right of': 'left of', 'above': 'below', 'below': 'above', 'on': 'beneath'}
-_ONE = ('{a}', 'there is {a}', 'the picture shows {a}', 'we see {a}', 'only {a}', '{a} on its own', 'a picture of {a}', 'here is {a}')
+_ONE = ('{a}', 'there is {a}', 'the picture shows {a}', 'we see {a}', 'only {a}', '{a} on its own',
+        'a picture of {a}', 'here is {a}')
 _TWO = ('{a} {r} {b}', '{a} is {r} {b}', 'there is {a} {r} {b}', 'the picture shows {a} {r} {b}',
         'we see {a} {r} {b}', '{r} {b} is {a}', '{r} {b} we see {a}', 'a picture of {a} {r} {b}')
 _THIRD = (' and {c} {r} the {b}', ' with {c} {r} the {b}', '. There is also {c} {r} the {b}',
@@ -166,16 +172,20 @@ def _captions(rng, objects, relations):
 
 # %% ../nbs/01_scenes.ipynb #80d8db0e
 def scenes(
-    n,         # how many pictures
-    size=64,   # side of a picture in pixels, 16 or more
-    seed=0,    # picture i depends on (seed, i) and nothing else
-    noise=3.0, # standard deviation of the sensor noise in levels, 0 to 6; 0 gives the clean picture
-):             # -> Scenes
-    "`n` captioned pictures of one to three shaded objects. Clean values lie in 24..231, four times the largest noise away from 0 and 255."
+    n: int, # how many pictures
+    size: int = 64, # side of a picture in pixels, 16 or more
+    seed: int = 0, # picture i depends on (seed, i) and nothing else
+    noise: float = 3.0, # standard deviation of the sensor noise in levels, 0 to 6; 0 gives the clean picture
+) -> Scenes:
+    """Captioned pictures of one to three shaded objects. Clean values lie in 24..231, four times the largest noise
+    away from 0 and 255. ValueError for arguments out of range."""
     if n < 0: raise ValueError(f'n is {n}: ask for zero scenes or more.')
     if seed < 0: raise ValueError(f'seed is {seed}: choose a whole number, zero or more.')
-    if size < 16: raise ValueError(f'size is {size}: scenes need 16 pixels a side or more, or small and medium objects look alike.')
-    if not 0 <= noise <= 6: raise ValueError(f'noise is {noise}: choose 0 to 6 levels, so that values keep clear of 0 and 255.')
+    if size < 16:
+        raise ValueError(f'size is {size}: scenes need 16 pixels a side or more, or small and medium objects look '
+                         'alike.')
+    if not 0 <= noise <= 6:
+        raise ValueError(f'noise is {noise}: choose 0 to 6 levels, so that values keep clear of 0 and 255.')
     made = Scenes(torch.empty(n, 3, size, size, dtype=torch.uint8), [], [], [])
     pixels = made.images.numpy()
     for i in range(n):
@@ -191,13 +201,18 @@ def scenes(
     return made
 
 # %% ../nbs/01_scenes.ipynb #1b83ef34
-def entropy_floor(noise):
-    "Bits per dimension no model can beat on average: `log2(noise * sqrt(2 pi e))`, the entropy of the sensor noise (0 if negative)."
+def entropy_floor(
+    noise: float, # standard deviation of the sensor noise, in levels
+) -> float: # bits per dimension
+    "What no model can beat on average: `log2(noise * sqrt(2 pi e))`, the entropy of the noise; 0 if that is negative."
     return max(0., math.log2(noise * math.sqrt(2 * math.pi * math.e))) if noise else 0.
 
 # %% ../nbs/01_scenes.ipynb #8c043ef0
-def hide_object(scenes, margin=3):
-    "Hide the last object of each picture, its box grown by `margin` pixels: `given` bool (N, 3, size, size), and the N hidden objects."
+def hide_object(
+    scenes: Scenes,
+    margin: int = 3, # pixels by which the box is grown
+) -> tuple[Tensor, list[SceneObject]]: # given, bool (N, 3, size, size), and the N hidden objects
+    "Hide the last object of each picture."
     given = torch.ones(scenes.images.shape, dtype=torch.bool, device=scenes.images.device)
     hidden = [objects[-1] for objects in scenes.objects]
     for one, thing in zip(given, hidden):
@@ -207,7 +222,7 @@ def hide_object(scenes, margin=3):
 
 # %% ../nbs/01_scenes.ipynb #a9d55828
 def _segment(images, given):
-    "The majority colour among the vivid hidden pixels of each picture, index (N,) or -1 if there is none, and where it is, (N, H, W)."
+    "The majority colour among the vivid hidden pixels, index (N,) or -1 for none, and where it is, (N, H, W)."
     values = images.float()
     palette = torch.tensor(list(PALETTE.values()), device=images.device).float()
     nearest = torch.stack([(values - c[:, None, None]).square().sum(1) for c in palette]).min(0).indices
@@ -216,20 +231,31 @@ def _segment(images, given):
     most, colour = votes.max(0)
     return colour.masked_fill(most == 0, -1), (nearest == colour[:, None, None]) & counts_as
 
-def guess_colour(images, given):
-    "The colour of what fills each hole, nearest palette colour of the majority of pixels unlike the background: N names, None for no object."
+def guess_colour(
+    images: Tensor, # (N, 3, H, W) uint8
+    given: Tensor, # bool (N, 3, H, W), True = observed
+) -> list[str | None]: # N names of the palette, None for no object
+    "The colour of what fills each hole: the nearest palette colour of the majority of pixels unlike the background."
     return [None if k < 0 else list(PALETTE)[k] for k in _segment(images, given)[0].tolist()]
 
-def obedience(images, given, objects):
-    "Is what fills each hole of the colour its caption asks for? `objects`: the N hidden ones, from `hide_object`. Bool (N,)."
-    return torch.tensor([guess == thing.colour for guess, thing in zip(guess_colour(images, given), objects)], dtype=torch.bool)
+def obedience(
+    images: Tensor, # (N, 3, H, W) uint8
+    given: Tensor, # bool (N, 3, H, W), True = observed
+    objects: list[SceneObject], # the N hidden ones, from `hide_object`
+) -> Tensor: # bool (N,)
+    "Is what fills each hole of the colour its caption asks for?"
+    guesses = guess_colour(images, given)
+    return torch.tensor([guess == thing.colour for guess, thing in zip(guesses, objects)], dtype=torch.bool)
 
 # %% ../nbs/01_scenes.ipynb #92bf0132
-def guess_shape(images, given):
-    "The shape that fills each hole, by overlap (intersection over union) with each shape drawn in the same bounding box: N names or None."
+def guess_shape(
+    images: Tensor, # (N, 3, H, W) uint8
+    given: Tensor, # bool (N, 3, H, W), True = observed
+) -> list[str | None]: # N names, None for no object
+    "The shape that fills each hole, by overlap (intersection over union) with each shape drawn in the same box."
     colour, segment = _segment(images, given)
     around = F.conv2d(segment[:, None].float(), torch.ones(1, 1, 3, 3, device=images.device), padding=1)[:, 0]
-    names = []
+    names: list[str | None] = []
     for k, seen in zip(colour.tolist(), (segment & (around > 3)).cpu()): # of nine pixels, itself among them
         if k < 0 or not seen.any():
             names.append(None)

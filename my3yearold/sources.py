@@ -16,10 +16,11 @@ import msgspec
 import torch
 from torch import Tensor
 from tqdm import tqdm
+from .arrays import CacheError, discard_partial, make_array, open_array
 from .files import printable, read_json, write_json
 from .names import is_picture, list_pictures, stem_of
 from .pickles import read_pickle
-from .pictures import CacheError, discard_partial, make_array, open_array, system_fault
+from .pictures import system_fault
 from .tables import LARGEST_FILE, TABLES, content_of, read_captions
 
 # %% ../nbs/sources.ipynb #7324def6

@@ -26,7 +26,8 @@ import my3yearold.data as data, my3yearold.pickles as pickles, my3yearold.source
 from my3yearold.sources import CAPTIONS_PICKLE
 from my3yearold.data import (CaptionedImages, coco_captions, course_archive, describe, extremes, image_folder, read_captions, rim_mean,
                              sample_photos, zero_order_entropy)
-from my3yearold.pictures import CHUNK, SAMPLES, CacheError, course_resize, make_array, open_array, read_picture, sample_photographs
+from my3yearold.arrays import CHUNK, CacheError, make_array, open_array
+from my3yearold.pictures import SAMPLES, course_resize, read_picture, sample_photographs
 
 pytestmark = pytest.mark.filterwarnings("ignore:there is no ")            # most sets here have a picture too many
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "data"
@@ -645,7 +646,7 @@ def test_a_large_folder_keeps_its_array(tmp_path, cache, decoded, monkeypatch):
 
 SEEDED = """
 import sys, time, numpy as np
-from my3yearold.pictures import make_array
+from my3yearold.arrays import make_array
 def make(seed):
     time.sleep(0.002)
     return np.random.default_rng(seed).integers(0, 256, (3, 8, 8), dtype=np.uint8)

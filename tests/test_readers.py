@@ -22,7 +22,8 @@ from PIL import Image, ImageCms, features
 import my3yearold.data as data, my3yearold.pickles as pickles, my3yearold.sources as sources, my3yearold.tables as tables
 import my3yearold.pictures as pictures
 from my3yearold.data import coco_captions, course_archive, image_folder, read_captions, report_match
-from my3yearold.pictures import (CacheError, check_size, course_resize, discard_partial, from_srgb, make_array, read_picture,
+from my3yearold.arrays import CacheError, discard_partial, make_array
+from my3yearold.pictures import (check_size, course_resize, from_srgb, read_picture,
                                  tile, to_srgb)
 
 silent = pytest.mark.filterwarnings("error")
