@@ -13,7 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from .losses import logistic_mixture_logits
+from .losses_on_levels import logistic_mixture_logits
 
 # %% ../nbs/10_heads.ipynb #5460e951
 def at_mask(

@@ -27,7 +27,8 @@ from .batches import Examples, questions, seeded, strata
 from .data import sources_named, identity, load_data
 from .captions import LEVELS, Vocabulary, join_captions
 from .files import mark, read_json, whole, write_json
-from .losses import bits, cross_entropy, emd
+from .losses import bits, cross_entropy
+from .losses_on_levels import emd
 from .holes import centre
 from .masks import orderless, parse_mixture
 from .heads import HEADS
