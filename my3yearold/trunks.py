@@ -8,7 +8,6 @@ __all__ = ['TRUNKS', 'Layer', 'doubling', 'Stack', 'ResidualBlock', 'MultiScale'
 # %% ../nbs/07_trunks.ipynb #49161113
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
