@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from my3yearold.ancestral import ancestral, entropy_bounded
+from my3yearold.ancestral import ancestral
+from my3yearold.budgets import entropy_bounded, surest_first
 from my3yearold.gibbs import constant, cosine_schedule, gibbs, mending_schedule, remasking, yao_schedule
 from my3yearold.sampling import Central, draw, one_shot
 
@@ -41,9 +42,11 @@ def start(): return torch.randint(0, LEVELS, (4, 3, 4, 4), generator=generator(5
 
 CASES = {"one_shot": (one_shot, {})}
 CASES |= {f"one_shot at {t}": (one_shot, {"temperature": t}) for t in (0, 0.7, Central(0.5))}
-CASES |= {f"ancestral {order} {str(k).replace(' ', '')}": (ancestral, {"order": order, "evaluations": k})
-          for order in ("random", "raster", "spread", "greedy", "antigreedy", "margin") for k in (None, 1, 5, [1, 2, 4])}
-CASES |= {f"ancestral spread 5 at {t}": (ancestral, {"order": "spread", "evaluations": 5, "temperature": t}) for t in (0.7, Central(0.5))}
+CASES |= {f"ancestral {order} {str(k).replace(' ', '')}": (sampler, {"order": order, "evaluations": k})
+          for sampler, orders in ((ancestral, ("random", "raster", "spread")), (surest_first, ("greedy", "antigreedy", "margin")))
+          for order in orders for k in (None, 1, 5, [1, 2, 4])}
+CASES |= {f"ancestral spread 5 at {t}": (ancestral, {"order": "spread", "evaluations": 5, "temperature": t})
+          for t in (0.7, Central(0.5))}
 CASES |= {f"entropy_bounded {bound}": (entropy_bounded, {"bound": bound}) for bound in (0.0, 2.0, 20.0)}
 CASES |= {f"gibbs {block} {schedule.__name__}": (gibbs, {"num_steps": 6, "block": block, "schedule": schedule})
           for block in ("independent", "ancestral") for schedule in (yao_schedule, cosine_schedule, mending_schedule)}
