@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['nats', 'log_likelihood', 'contributions', 'bits_per_dim', 'ensemble', 'caption_gain', 'word_gains', 'evaluate', 'pit',
-           'calibration', 'picture_metrics', 'biharmonic', 'telea', 'patch_distance']
+           'calibration']
 
 # %% ../nbs/17_likelihood.ipynb #35498f8a
 import math
@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from .ancestral import turns
 from .captions import tokens
 from .losses import bits, cross_entropy
-from .holes import centre
-from .sampling import open_hole, uniforms
+from .masks import centre
+from .chance import Chance, uniforms
+from .sampling import entropy, open_hole
 
 # %% ../nbs/17_likelihood.ipynb #f8643e1f
 def nats(predict, images, given, asked): # -> (N, 3, H, W) float64: the cost of each variable in `asked`, given `given`; 0 elsewhere
@@ -160,45 +161,5 @@ def calibration(
         asked = ~given & (torch.rand(given.shape, generator=generator) < share).to(given.device)
         logits, values = predict(images * ~asked, ~asked, asked), images[asked]
         log_p = logits.double().log_softmax(-1)
-        found.append((pit(logits, values, generator), bits(-(log_p.exp() * log_p).sum(-1)), bits(-log_p.gather(1, values.long()[:, None])[:, 0]), asked.nonzero()[:, 0]))
+        found.append((pit(logits, values, generator), bits(entropy(logits)), bits(-log_p.gather(1, values.long()[:, None])[:, 0]), asked.nonzero()[:, 0]))
     return [torch.cat(each) for each in zip(*found)]
-
-# %% ../nbs/17_likelihood.ipynb #811ff6d3
-def picture_metrics(
-    filled, truth,  # (3, H, W) uint8
-    given,          # (3, H, W) bool, True = observed
-): # dict
-    "PSNR (dB), SSIM and L1 (of 0..255) between a filling and the truth, over the hidden variables. Needs scikit-image (the extra `samples`)."
-    from skimage.metrics import peak_signal_noise_ratio, structural_similarity
-    hidden, a, b = (x.permute(1, 2, 0).cpu().numpy() for x in (~given, truth, filled))
-    _, similarity = structural_similarity(a, b, channel_axis=2, full=True)
-    return dict(psnr=float(peak_signal_noise_ratio(a[hidden], b[hidden])), ssim=float(similarity[hidden].mean()), l1=float(abs(a[hidden].astype(float) - b[hidden]).mean()))
-
-def biharmonic(images, given): # (N, 3, H, W) uint8, bool -> (N, 3, H, W) uint8
-    "Holes (whole pixels) filled by scikit-image's biharmonic interpolation."
-    from skimage.restoration import inpaint_biharmonic
-    smooth = [inpaint_biharmonic((x * g).permute(1, 2, 0).cpu().numpy(), ~g[0].cpu().numpy(), channel_axis=2) for x, g in zip(images, given)]
-    return torch.stack([(torch.as_tensor(s).permute(2, 0, 1) * 255).round().clamp(0, 255).to(torch.uint8) for s in smooth])
-
-def telea(images, given, radius=3): # (N, 3, H, W) uint8, bool -> (N, 3, H, W) uint8
-    "Holes (whole pixels) filled by OpenCV's fast marching (Telea 2004) from `radius` pixels around. Needs OpenCV (the extra `dev`)."
-    from cv2 import INPAINT_TELEA, inpaint
-    def one(x, g): return torch.as_tensor(inpaint((x * g).permute(1, 2, 0).cpu().numpy(), (~g[0]).to(torch.uint8).cpu().numpy(), radius, INPAINT_TELEA)).permute(2, 0, 1)
-    return torch.stack([one(x, g) for x, g in zip(images, given)])
-
-# %% ../nbs/17_likelihood.ipynb #30bbf42c
-def patch_distance(
-    pictures, others,    # (N, 3, H, W) uint8 each, cut to what is compared
-    size=5, projections=128, seed=0,
-): # list of three floats, in hundredths of the scale: at full, half and quarter size
-    """Sliced Wasserstein distance between all patches of two sets of pictures (Karras et al., 1710.10196).
-    ValueError for sets of different shape."""
-    if pictures.shape != others.shape:
-        raise ValueError(f"pictures {tuple(pictures.shape)} and {tuple(others.shape)}: as many of one as of the other, "
-                         "of one size")
-    directions = torch.randn(3 * size * size, projections, generator=torch.Generator().manual_seed(seed))
-    directions /= directions.norm(dim=0)
-    def shadows(x, k): # (N, 3, H, W) -> (patches, projections), each column in order
-        patches = F.unfold(F.avg_pool2d(x.float() / 255, k), size).transpose(1, 2).flatten(0, 1)
-        return (patches @ directions).sort(0).values
-    return [100 * (shadows(pictures, k) - shadows(others, k)).abs().mean().item() for k in (1, 2, 4)]
