@@ -12,7 +12,8 @@ from itertools import product
 from pathlib import Path
 import torch
 from tqdm import tqdm
-from my3yearold.ancestral import ancestral, growing
+from my3yearold.ancestral import ancestral
+from my3yearold.budgets import growing
 from my3yearold.data import course_archive
 from my3yearold.gibbs import gibbs, mending_schedule
 from my3yearold.guidance import guided

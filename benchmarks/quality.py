@@ -15,7 +15,8 @@ from my3yearold.data import course_archive
 from my3yearold.guidance import guided
 from my3yearold.inpaint import TEMPERATURES, prices, strategies
 from my3yearold.saving import weights_folder, load_model
-from my3yearold.likelihood import biharmonic, calibration, picture_metrics, telea
+from my3yearold.likelihood import calibration
+from my3yearold.yardsticks import biharmonic, picture_metrics, telea
 from my3yearold.losses import bits, cross_entropy
 from my3yearold.masks import centre, orderless, subset
 from my3yearold.scenes import entropy_floor, guess_shape, hide_object, obedience, scenes

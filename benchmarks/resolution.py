@@ -16,7 +16,7 @@ from my3yearold.coarse_to_fine import Pyramid, any_size, sharpen
 from my3yearold.cutout import Cutout, picture_of, pixels_of
 from my3yearold.data import sample_photographs
 from my3yearold.inpaint import spread
-from my3yearold.likelihood import patch_distance, picture_metrics
+from my3yearold.yardsticks import patch_distance, picture_metrics
 from my3yearold.sampling import Central
 from my3yearold.saving import load_model, weights_folder
 from quality import neighbours

@@ -13,12 +13,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from my3yearold.ancestral import growing
+from my3yearold.budgets import growing
 from my3yearold.data import course_archive
 from my3yearold.gibbs import gibbs, mending_schedule
 from my3yearold.guidance import guided
 from my3yearold.inpaint import TEMPERATURES, prices, strategies
-from my3yearold.likelihood import biharmonic, patch_distance, picture_metrics, telea
+from my3yearold.yardsticks import biharmonic, patch_distance, picture_metrics, telea
 from my3yearold.masks import centre
 from my3yearold.sampling import Central
 from my3yearold.saving import load_model, weights_folder

@@ -14,13 +14,14 @@ import argparse, json, math, platform, time
 from pathlib import Path
 import torch
 from tqdm import tqdm
-from my3yearold.ancestral import ancestral, growing, in_pieces, losses_by_known, spend
+from my3yearold.ancestral import ancestral
+from my3yearold.budgets import growing, in_pieces, losses_by_known, spend
 from my3yearold.data import course_archive
 from my3yearold.gibbs import chain_of_2017, constant, cosine_schedule, gibbs, mending_schedule
 from my3yearold.guidance import guided
 from my3yearold.inpaint import prices, strategies
 from my3yearold.saving import weights_folder, load_model
-from my3yearold.likelihood import biharmonic, picture_metrics
+from my3yearold.yardsticks import biharmonic, picture_metrics
 from my3yearold.masks import centre
 from my3yearold.remasking import remasking
 from my3yearold.scenes import guess_shape, hide_object, obedience, scenes

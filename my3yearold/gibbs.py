@@ -14,8 +14,10 @@ from itertools import islice
 import torch
 from torch import Generator, Tensor
 
-from .sampling import State, chain, draw, open_hole, redraw, uniforms
-from .ancestral import ancestral, growing, turns
+from .chance import uniforms
+from .sampling import State, chain, draw, open_hole, redraw
+from .ancestral import ancestral, turns
+from .budgets import growing
 
 # %% ../nbs/19_gibbs.ipynb #900b698b
 Schedule = Callable[[int, int], float]  # (step from 0, length of the chain) -> probability of being redrawn

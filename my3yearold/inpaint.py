@@ -23,7 +23,9 @@ from .model import OrderlessNADE
 from .pictures import to_srgb
 from .saving import load_model, pick_device, weights_folder
 from .sampling import Central, State, one_shot
-from .ancestral import ancestral, entropy, growing
+from .ancestral import ancestral
+from .budgets import growing
+from .sampling import entropy
 from .gibbs import gibbs, mending_schedule
 from .guidance import guided
 from .likelihood import bits_per_dim

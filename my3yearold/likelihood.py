@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from .ancestral import turns
 from .captions import tokens
 from .losses import bits, cross_entropy
-from .masks import centre
+from .holes import centre
 from .chance import Chance, uniforms
 from .sampling import entropy, open_hole
 

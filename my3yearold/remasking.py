@@ -12,7 +12,8 @@ import torch
 from torch import Generator, Tensor
 
 from .ancestral import _ranked
-from .sampling import State, draw, open_hole, uniforms
+from .chance import uniforms
+from .sampling import State, draw, open_hole
 
 # %% ../nbs/20_remasking.ipynb #bc6dfa40
 @torch.no_grad()

@@ -4,7 +4,7 @@ import torch
 
 from my3yearold.gibbs import chain_of_2017, gibbs, yao_schedule
 from my3yearold.remasking import remasking
-from my3yearold.sampling import two_pixels
+from my3yearold.yardsticks import two_pixels
 
 LARGE = torch.zeros(1, 3, 40, 40, dtype=torch.uint8), torch.zeros(1, 3, 40, 40, dtype=torch.bool)
 

@@ -11,7 +11,8 @@ import torch
 
 from my3yearold.ancestral import ancestral
 from my3yearold.budgets import entropy_bounded, surest_first
-from my3yearold.gibbs import constant, cosine_schedule, gibbs, mending_schedule, remasking, yao_schedule
+from my3yearold.gibbs import constant, cosine_schedule, gibbs, mending_schedule, yao_schedule
+from my3yearold.remasking import remasking
 from my3yearold.sampling import Central, draw, one_shot
 
 CHECKSUMS = Path(__file__).with_name("same_draws.json")

@@ -7,10 +7,12 @@ import torch
 from hypothesis import given as draws, settings, strategies as st
 from PIL import Image
 
-from my3yearold.ancestral import ancestral, cuts, entropy_bounded, spend, turns
+from my3yearold.ancestral import ancestral, cuts, turns
+from my3yearold.budgets import entropy_bounded, spend
 from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, yao_schedule
 from my3yearold.remasking import remasking
-from my3yearold.sampling import Central, TinyJoint, chain, chi_square, draw, one_shot, open_hole, redraw, two_pixels, uniforms
+from my3yearold.sampling import Central, chain, draw, one_shot, open_hole, redraw, uniforms
+from my3yearold.yardsticks import TinyJoint, chi_square, two_pixels
 from my3yearold.show import animate, contact_sheet, hole, paint_plan, show_images, to_pil
 
 LEVELS = 5
