@@ -25,7 +25,7 @@ setup(
     keywords=cfg["keywords"].split(),
     python_requires=f">={cfg['min_python']}",
     packages=[cfg["lib_path"]],
-    package_data={cfg["lib_path"]: ["weights/*/*"]},
+    package_data={cfg["lib_path"]: ["weights/*/*", "templates/*"]},
     install_requires=cfg["requirements"].split(),
     extras_require=extras,
     entry_points={"console_scripts": cfg["console_scripts"].split()},
