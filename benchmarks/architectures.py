@@ -30,8 +30,8 @@ from my3yearold.captions import Vocabulary
 from my3yearold.masks import centre, orderless
 from my3yearold.model import OrderlessNADE
 from my3yearold.saving import load_model
-from my3yearold.training import (LOSSES, TrainConfig, learning_rate, model_options, scored_loss, train, update_average,
-                                 validate)
+from my3yearold.config import model_options
+from my3yearold.training import LOSSES, TrainConfig, learning_rate, scored_loss, train, update_average, validate
 
 RESULTS = Path(__file__).parent / "results"
 NUM_SCENES = 8000

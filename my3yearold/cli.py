@@ -10,7 +10,7 @@ __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named', 'capti
            'evaluate', 'Patient', 'spin_less', 'parse', 'main', 'attempt']
 
 # %% ../nbs/26_cli.ipynb #40e45496
-import argparse, dataclasses, hashlib, html, inspect, io, os, re, shlex, sys, tempfile, traceback, typing, warnings
+import argparse, dataclasses, hashlib, html, io, os, re, shlex, sys, tempfile, traceback, typing, warnings
 from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from itertools import count, cycle
@@ -301,10 +301,7 @@ def fill_one(pipe, job, args, bar): # -> mean bits/dim
 # %% ../nbs/26_cli.ipynb #aa673c16
 def add_train(parser):
     "One flag per field of TrainConfig."
-    from my3yearold.training import TrainConfig
-    # TrainConfig and what it inherits from, but object
-    sources = "".join(inspect.getsource(part) for part in TrainConfig.__mro__[:-1])
-    comments = dict(re.findall(r"^    (\w+):.*?# (.*)$", sources, re.M))
+    from my3yearold.config import TrainConfig
     parser.add_argument("--resume", type=named_thing, metavar="RUN",
                         help="go on with the run in this folder, under the configuration written there; "
                              "flags given beside it replace parts of it")
@@ -317,7 +314,7 @@ def add_train(parser):
         how = dict(nargs="+" if several else None, type=noted_thing if kind is str else kind)
         if kind is bool: how = dict(action=argparse.BooleanOptionalAction)
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **how,
-                            help=f"{comments.get(field.name, '').replace('%', '%%')} [{field.default}]")
+                            help=f"{field.metadata['help'].replace('%', '%%')} [{field.default}]")
 
 def plain_type(kind): # the type of a field -> what reads one value of its flag, whether there are several
     inner = typing.get_args(kind)
@@ -329,7 +326,8 @@ def plain_type(kind): # the type of a field -> what reads one value of its flag,
 def train(args): # -> exit status
     "`my3yearold train`"
     from torch import distributed
-    from my3yearold.training import TrainConfig, read_config, train
+    from my3yearold.config import TrainConfig, read_config
+    from my3yearold.training import train
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig)
               if hasattr(args, field.name)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import Generator, Tensor
 
-from .ancestral import _ranked
+from .budgets import lowest
 from .chance import uniforms
 from .sampling import State, draw, open_hole
 
@@ -41,16 +41,13 @@ def remasking(
         drawn = drawn & ~again
         images, left = images * (given | drawn), hidden & ~drawn
         short = -(-turn * size // num_steps) - drawn.flatten(1).sum(1)                # (N,): how many this turn adds
-        chosen = left if keep == "surest" else _first(uniforms(left, generator), left, short)
+        chosen = left if keep == "surest" else lowest(uniforms(left, generator), left, short)
         images, log_prob = _draw_into(predict, images, ~left, chosen, generator, temperature)
-        kept = chosen if keep == "random" else _first(-log_prob[left], left, short)
+        kept = chosen if keep == "random" else lowest(-log_prob[left], left, short)
         images, drawn = images * (given | drawn | kept), drawn | kept
         yield State(images, kept, (log_prob * kept).flatten(1).sum(1))
 
 # %% ../nbs/20_remasking.ipynb #edc9cfcb
-def _first(score: Tensor, where: Tensor, count: Tensor) -> Tensor: # (K,), (N, 3, H, W), (N,): the `count` lowest
-    return (_ranked(score, where) < count[:, None]).view_as(where) & where
-
 def _draw_into(predict: Callable, images: Tensor, given: Tensor, chosen: Tensor, generator,
                temperature) -> tuple[Tensor, Tensor]: # (N, 3, H, W) pictures, a copy; (N, 3, H, W) float64, nats
     images, log_prob = images.clone(), torch.zeros(images.shape, dtype=torch.float64, device=images.device)

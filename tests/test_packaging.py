@@ -41,7 +41,8 @@ def test_modules_and_weights_are_shipped(built, shipped):
     copy, _ = built
     sdist, wheel = shipped
     package = copy / "my3yearold"
-    wanted = {path.relative_to(copy).as_posix() for path in [*package.glob("*.py"), *package.glob("weights/*/*")]}
+    assert (package / "templates" / "player.html").is_file()
+    wanted = {path.relative_to(copy).as_posix() for path in [*package.glob("*.py"), *package.glob("weights/*/*"), *package.glob("templates/*"), package / "py.typed"]}
     assert wanted <= sdist
     assert {name for name in wheel if ".dist-info/" not in name} == wanted        # and nothing else: no notebooks, no tests
     assert {"settings.ini", "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt", "setup.py", "pyproject.toml"} <= sdist

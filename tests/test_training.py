@@ -21,6 +21,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 pytest.importorskip("accelerate", reason="training is tested with the train extra installed")
+from my3yearold import config as config_module
 from my3yearold import runs, saving, training
 from my3yearold.batches import Examples, questions, shares, strata
 from my3yearold.data import load_data
@@ -443,7 +444,7 @@ def test_lists_paths_and_single_names_are_taken(tmp_path):
 def test_settings_have_the_ranges_of_the_weights_they_make():
     "What a run may be told to build, `load_model` takes back, and no more."
     numbers = [-1, 0, 1, 2, 7, 8, 31, 32, 33, 64, 65, 256, 257, 1000, 1001, 4096, 4097, 8192, 8193]
-    words = ["f", "fo", "banana", "smooth", *saving.HEADS, *training.TRUNKS, *training.MERGERS]
+    words = ["f", "fo", "banana", "smooth", *saving.HEADS, *config_module.TRUNKS, *config_module.MERGERS]
     probes = [*numbers, *words, 0.5, 1.5, True, *((n, n) for n in numbers), (8,) * 12, (8,) * 13, ()]
     def takes(kind, value):
         try: msgspec.convert(value, kind)
@@ -452,7 +453,7 @@ def test_settings_have_the_ranges_of_the_weights_they_make():
     ours = {field.name: field.type for field in fields(TrainConfig)}
     theirs = {}
     for kind in (saving._Network, saving._Reader): theirs |= typing.get_type_hints(kind, include_extras=True)
-    for name in (*training.PARTS, *training.READER, "merge_at", "reader_layers", "size"):
+    for name in (*config_module.PARTS, *config_module.READER, "merge_at", "reader_layers", "size"):
         kind = theirs[dict(reader_layers="num_layers").get(name, name)]
         for value in probes: assert takes(ours[name], value) == takes(kind, value), (name, value)
 
@@ -720,9 +721,9 @@ def test_rounds_do_not_change_the_gradient(tmp_path, monkeypatch, change):
 def test_the_first_step_of_adamw_by_hand(tmp_path, monkeypatch):
     "Where a gradient is not tiny its sign times the rate, and the weights shrunk by rate times decay."
     before, honest = {}, training.fit
-    def watching(config, learner, *rest):
-        before.update({k: v.clone() for k, v in learner.model.state_dict().items()})
-        honest(config, learner, *rest)
+    def watching(run):
+        before.update({k: v.clone() for k, v in run.learner.model.state_dict().items()})
+        honest(run)
     monkeypatch.setattr(training, "fit", watching)
     gradient = step_of(tmp_path, monkeypatch, clip=1e9, learning_rate=0.01, weight_decay=0.1, warmup=1)
     _, tensors, _ = newest_checkpoint(tmp_path / "step")
