@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['strategies', 'CENTRAL', 'TEMPERATURES', 'LOUDEST', 'spread', 'mended', 'in_turns', 'at_once', 'prices', 'entropy_map',
-           'preview', 'Inpainting', 'evenly', 'follow', 'chain_of', 'fill', 'check_settings', 'seeded', 'bind_caption',
-           'settle', 'Inpainter']
+           'preview', 'Inpainting', 'evenly', 'follow', 'chain_of', 'fill', 'check_settings', 'bind_caption', 'settle',
+           'Inpainter']
 
 # %% ../nbs/25_inpaint.ipynb #3f88e97d
 import math, reprlib, warnings
@@ -17,6 +17,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 from .captions import Vocabulary, tokens
+from .chance import given_or_fresh
 from .coarse_to_fine import Pyramid, any_size, halved, sharpen, tiles_to_draw
 from .cutout import Cutout, Region, as_hole, as_picture
 from .model import OrderlessNADE
@@ -209,17 +210,6 @@ def check_settings(strategy, steps, temperature, n, guidance_scale=None) -> None
                          f"and at most {LOUDEST}; 1 is the caption as it was learned")
 
 # %% ../nbs/25_inpaint.ipynb #7bd7f0fa
-def seeded(generator, n): # -> generator or list of n, their seeds
-    "Fresh generators, one per filling, where none is given."
-    if generator is None:
-        generator = [torch.Generator().manual_seed(seed) for seed in torch.randint(2**31, (n,)).tolist()]
-    several = generator if isinstance(generator, (list, tuple)) else [generator]
-    if not all(isinstance(g, torch.Generator) for g in several):
-        raise TypeError(f"generator must be a torch.Generator or a list of one per filling, not {generator!r}")
-    if several is generator and len(several) != n:
-        raise ValueError(f"{len(several)} generators for {n} fillings: hand in one generator, or one per filling")
-    return generator, [g.initial_seed() for g in several]
-
 def bind_caption(
     model: OrderlessNADE, vocabulary: Vocabulary, caption: str,
     n: int, # pictures
@@ -240,12 +230,14 @@ def _scale_of(card, folder): # -> guidance_scale of a card
                          f"make it a number from 0 to {LOUDEST}, 1 for the caption as it was learned")
     return scale
 
-def settle(pipe, caption, strategy, steps, temperature, n, generator, guidance_scale): # -> settings, generators
+def settle(
+    pipe: "Inpainter", caption, strategy, steps, temperature, n, generator, guidance_scale, # as in a call
+) -> tuple[dict, Any]: # settings; the generators
     "Check the settings of a call and put in what was left out; ValueError or TypeError, in one sentence."
     if not isinstance(caption, str | None): raise TypeError(f"caption must be a string, not {caption!r}")
     scale = pipe.guidance_scale if guidance_scale is None else guidance_scale
     check_settings(strategy, steps, temperature, n, scale)
-    generator, seeds = seeded(generator, n)
+    generator, seeds = given_or_fresh(generator, n)
     temperature = TEMPERATURES[strategy] if temperature is None else temperature
     return dict(weights=pipe.weights, caption=caption or "", strategy=strategy, num_inference_steps=steps,
                 temperature=float(temperature), guidance_scale=float(scale), num_images_per_prompt=n,
