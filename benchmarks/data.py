@@ -36,7 +36,8 @@ def speed(paths, workers, rounds): # -> pictures per second of the clock, and of
 def measure(folder, photographs, rounds):
     if photographs: full = list_pictures(photographs)
     else:
-        for name, picture, _ in sample_photographs(): picture.resize((640, 480)).save(folder / f"{name}.jpg", quality=90)
+        for name, picture, _ in sample_photographs():
+            picture.resize((640, 480)).save(folder / f"{name}.jpg", quality=90)
         full = list_pictures(folder)
     (folder / "tiles").mkdir()
     for path in full: course_resize(read_picture(path)).save(folder / "tiles" / f"{path.stem}.jpg")
@@ -53,8 +54,8 @@ def measure(folder, photographs, rounds):
 def words(seen, unseen): # captions of the two splits
     for least in (1, 5):
         known = Vocabulary.build(seen, least)
-        print(f"    {len(known) - 2:,} words seen {least} times or more, which cover {known.coverage(unseen):.1%} of the "
-              "validation captions")
+        print(f"    {len(known) - 2:,} words seen {least} times or more, which cover {known.coverage(unseen):.1%} of "
+              "the validation captions")
     every = [caption for several in seen for caption in several]
     sided = sum(re.search(r"\b(left|right)(most|hand)?\b", caption.lower()) is not None for caption in every)
     print(f"    {sided:,} of {len(every):,} training captions have a word that a mirror changes")
@@ -76,7 +77,8 @@ def contents(archive):
                "membrane": torch.stack([membrane(image * given, given[0], sweeps=40) for image in truth])}
     for name, guess in guesses.items():
         wrong = (guess - truth)[:, ~given].square().mean().item()
-        print(f"    centre hole, {name}: {wrong ** 0.5:.1f} levels, mean squared error on [0, 1] {wrong / 255 ** 2:.3f}")
+        print(f"    centre hole, {name}: {wrong ** 0.5:.1f} levels, "
+              f"mean squared error on [0, 1] {wrong / 255 ** 2:.3f}")
 
 
 if __name__ == "__main__":

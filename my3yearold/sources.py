@@ -9,7 +9,7 @@ __all__ = ['MOST_MEMBERS', 'MOST_RATIO', 'ALWAYS_UNPACKED', 'PREFIXES', 'CAPTION
 
 # %% ../nbs/sources.ipynb #eda084a1
 import bz2, hashlib, io, os, tarfile, warnings, zipfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path, PurePosixPath
 
 import msgspec

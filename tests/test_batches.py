@@ -1,7 +1,6 @@
 """Sources by any name, what tells data apart, and streams of random numbers that nothing shares."""
 import json
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 import torch

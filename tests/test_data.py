@@ -12,7 +12,6 @@ import sys
 import tarfile
 import threading
 import time
-import warnings
 import zipfile
 from pathlib import Path
 
@@ -22,7 +21,7 @@ import torch
 from hypothesis import example, given as forall, settings, strategies as st
 from PIL import Image
 
-import my3yearold.data as data, my3yearold.pickles as pickles, my3yearold.sources as sources, my3yearold.tables as tables
+import my3yearold.data as data, my3yearold.pickles as pickles
 from my3yearold.sources import CAPTIONS_PICKLE
 from my3yearold.data import (CaptionedImages, coco_captions, course_archive, describe, extremes, image_folder, read_captions, rim_mean,
                              sample_photos, zero_order_entropy)

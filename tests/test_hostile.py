@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-import my3yearold.data as data, my3yearold.pickles as pickles, my3yearold.sources as sources, my3yearold.tables as tables
+import my3yearold.data as data, my3yearold.pickles as pickles
+import my3yearold.sources as sources, my3yearold.tables as tables
 
 
 def peak(call):

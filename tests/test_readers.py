@@ -10,7 +10,6 @@ import sys
 import tarfile
 import threading
 import unicodedata
-import warnings
 
 import numpy as np
 import pytest
@@ -19,7 +18,7 @@ from filelock import FileLock
 from hypothesis import given as forall, settings, strategies as st
 from PIL import Image, ImageCms, features
 
-import my3yearold.data as data, my3yearold.pickles as pickles, my3yearold.sources as sources, my3yearold.tables as tables
+import my3yearold.data as data, my3yearold.sources as sources, my3yearold.tables as tables
 import my3yearold.pictures as pictures
 from my3yearold.data import coco_captions, course_archive, image_folder, read_captions, report_match
 from my3yearold.arrays import CacheError, discard_partial, make_array
