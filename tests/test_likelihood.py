@@ -10,7 +10,8 @@ from my3yearold.ancestral import ancestral
 from my3yearold.captions import Vocabulary
 from my3yearold.likelihood import bits_per_dim, caption_gain, contributions, ensemble, log_likelihood, pit
 from my3yearold.model import OrderlessNADE
-from my3yearold.sampling import chi_square, draw, two_pixels
+from my3yearold.sampling import draw
+from my3yearold.yardsticks import chi_square, two_pixels
 
 LAW = two_pixels()
 
