@@ -8,11 +8,19 @@ from hypothesis import given as draws, settings, strategies as st
 from PIL import Image
 
 from my3yearold.ancestral import ancestral, cuts, turns
+<<<<<<< HEAD
 from my3yearold.budgets import entropy_bounded, spend
 from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, yao_schedule
 from my3yearold.remasking import remasking
 from my3yearold.sampling import Central, chain, draw, one_shot, open_hole, redraw, uniforms
 from my3yearold.yardsticks import TinyJoint, chi_square, two_pixels
+=======
+from my3yearold.budgets import entropy_bounded, spend, surest_first
+from my3yearold.chance import uniforms
+from my3yearold.yardsticks import TinyJoint, chi_square, two_pixels
+from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, remasking, yao_schedule
+from my3yearold.sampling import Central, chain, draw, one_shot, open_hole, redraw
+>>>>>>> c_s/main
 from my3yearold.show import animate, contact_sheet, hole, paint_plan, show_images, to_pil
 
 LEVELS = 5
@@ -24,9 +32,9 @@ SAMPLERS = {
     "spread in 3, central": lambda *a, **k: ancestral(*a, order="spread", evaluations=3, temperature=Central(0.5), **k),
     "ancestral in 3": lambda *a, **k: ancestral(*a, evaluations=3, **k),
     "ancestral in 1, 2, 4 of 7": lambda *a, **k: ancestral(*a, evaluations=[1, 2, 4], **k),
-    "greedy": lambda *a, **k: ancestral(*a, order="greedy", **k),
-    "antigreedy in 3": lambda *a, **k: ancestral(*a, order="antigreedy", evaluations=3, **k),
-    "margin in 2": lambda *a, **k: ancestral(*a, order="margin", evaluations=2, **k),
+    "greedy": lambda *a, **k: surest_first(*a, order="greedy", **k),
+    "antigreedy in 3": lambda *a, **k: surest_first(*a, order="antigreedy", evaluations=3, **k),
+    "margin in 2": lambda *a, **k: surest_first(*a, order="margin", evaluations=2, **k),
     "entropy bounded": lambda *a, **k: entropy_bounded(*a, bound=3.0, **k),
     "gibbs": lambda *a, **k: gibbs(*a, num_steps=6, **k),
     "gibbs from 3 turns": lambda *a, **k: gibbs(*a, num_steps=6, start=3, **k),
@@ -269,7 +277,7 @@ def filled(sampler, joint, n=20_000, **options):
 @pytest.mark.parametrize("order", ["random", "spread", "raster"])
 def test_ancestral_is_exact_and_one_shot_is_not(order):
     joint = two_pixels(seed=1)
-    assert chi_square(filled(ancestral, joint, order=order, generator=seeded(1)), joint.law) > 1e-3
+    assert chi_square(filled(surest_first, joint, order=order, generator=seeded(1)), joint.law) > 1e-3
     assert chi_square(filled(one_shot, joint, generator=seeded(1)), joint.law) < 1e-9
     assert chi_square(filled(ancestral, joint, evaluations=3, generator=seeded(1)), joint.law) < 1e-9
 
@@ -460,14 +468,14 @@ def test_spend_finds_what_brute_force_finds(losses, data):
 @pytest.mark.parametrize("order", ["greedy", "antigreedy", "margin"])
 def test_orders_that_look_first_draw_from_the_law(order):
     joint = two_pixels()
-    assert chi_square(filled(ancestral, joint, order=order, generator=seeded(1)), joint.law) > 0.001
+    assert chi_square(filled(surest_first, joint, order=order, generator=seeded(1)), joint.law) > 0.001
 
 
 def test_greedy_draws_the_surest_first():
     logits = torch.zeros(12, LEVELS)
     logits[:, 0] = torch.arange(12.0)                                   # the later, the surer
     predict = lambda images, given, where: logits[where.flatten()]
-    states = list(ancestral(predict, torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 3, 2, 2, dtype=torch.bool), "greedy", 4, seeded(0)))
+    states = list(surest_first(predict, torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 3, 2, 2, dtype=torch.bool), "greedy", 4, seeded(0)))
     assert [s.redrawn.flatten().nonzero().flatten().tolist() for s in states] == [[9, 10, 11], [6, 7, 8], [3, 4, 5], [0, 1, 2]]
 
 
