@@ -106,7 +106,7 @@ def note(
     resume: bool,
     step: int,
 ) -> None:
-    "Write the run folder's mark and texts, a line of provenance.jsonl each time; a new run clears an older one's files."
+    "Write the folder's mark and texts, and a line of provenance.jsonl; a new run clears an older one's files."
     folder = Path(config.run)
     mark(folder, "run", files=[])
     if not resume:
