@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 import numpy as np
 import torch
+from torch import Tensor
 import torch.nn.functional as F
 from PIL import Image
 from .pictures import from_srgb, read_mask, read_picture, to_srgb
@@ -39,7 +40,7 @@ def as_picture(image, # a path, a PIL picture, a uint8 array (H, W) or (H, W, 3)
     return read_picture(image if isinstance(image, (str, Path, Image.Image)) else _as_pil(_array(image)))
 
 # %% ../nbs/23_cutout.ipynb #80ae5920
-def centred_hole(height, width): # -> (height, width) bool
+def centred_hole(height: int, width: int) -> Tensor: # (height, width) bool
     "Half of each side, and at least a pixel."
     hole = torch.zeros(height, width, dtype=torch.bool)
     top, left = height // 4, width // 4
@@ -74,7 +75,9 @@ def as_hole(mask_image, # white = fill: whatever as_picture takes, or None for a
 # %% ../nbs/23_cutout.ipynb #995e709d
 KINDS = "thing", "wire", "corner", "half"
 
-def everyday_hole(kind, height, width, generator): # -> (height, width) bool, True = to be filled
+def everyday_hole(
+    kind: str, height: int, width: int, generator: torch.Generator,
+) -> Tensor: # (height, width) bool, True = to be filled
     """A hole such as people have: an ellipse, a line from side to side or a corner, at a random place, or half of each
     side. In pictures of a few pixels it may be empty."""
     if kind not in KINDS: raise ValueError(f"a hole of kind {kind!r}? there are {', '.join(KINDS)}")
@@ -97,7 +100,7 @@ class Region(NamedTuple):
     right: int
 
     @property
-    def shape(self): return self.bottom - self.top, self.right - self.left
+    def shape(self) -> tuple[int, int]: return self.bottom - self.top, self.right - self.left
 
 def bounds(hole, # (H, W) bool with at least one True
            margin=0, within=None): # pixels; Region, None: the picture

@@ -270,7 +270,8 @@ class Journal:
         self.pictures = pictures
         self.config, self.folder, self.step, self.main = config, folder, state["step"], accelerator.is_main_process
         self.log = Log(folder, self.columns, self.step) if self.main else None
-        self.recent, self.smooth, self.lowest, self.rate = [], math.nan, math.inf, 0.0
+        self.recent: list[tuple[int, torch.Tensor]] = []
+        self.smooth, self.lowest, self.rate = math.nan, math.inf, 0.0
         total = None if config.max_minutes else config.max_steps # a time budget has its own words behind the bar
         self.bar = tqdm(total=total, initial=self.step, desc="training", unit="step", disable=not self.main)
         self.best, self.accelerator = state["best"], accelerator

@@ -20,18 +20,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .attention import CaptionAttention
-from .batches import Examples, questions, seeded, strata
-from .data import identity, load_data
+from .batches import Examples, identity, load_data, questions, seeded, strata
 from .captions import Vocabulary
 from .config import LOSSES, TrainConfig, check, read_config
 from .files import whole
 from .losses import bits, cross_entropy
-from .holes import centre
-from .masks import orderless
+from .masks import centre, orderless
 from .model import OrderlessNADE
 from .muon import Muon
 from .resuming import begin, check_data, go_on, note, unstarted
-from .runs import (Interruptible, Journal, State, check_place, checkpoints, claimed, newest_checkpoint,
+from .runs import (Interruptible, Journal, Log, State, check_place, checkpoints, claimed, newest_checkpoint,
                              restore, save_checkpoint)
 from .sampling import draw
 from .saving import load_model, save_model
@@ -87,8 +85,8 @@ def learning_rate(
     config: TrainConfig,
     factor: float = 1.0, # the plateau rule's
 ) -> float:
-    """Linear warm-up, over by a twentieth of the budget at the latest, then half a cosine down to zero when `done` is 1;
-    or, on the plateau rule, `factor`."""
+    """Linear warm-up, over by a twentieth of the budget at the latest, then half a cosine down to zero when `done`
+    is 1; or, on the plateau rule, `factor`."""
     decay = 0.5 * (1 + math.cos(math.pi * min(1.0, done))) if config.schedule == "cosine" else factor
     return config.learning_rate * min(1.0, max((step + 1) / config.warmup, 20 * done)) * decay
 
@@ -157,12 +155,12 @@ def train_step(
 ) -> Tensor: # the loss of this process's part, already reduced to its share of the batch
     "Gradients of the batch's loss, left in the parameters; several processes average theirs in the last round."
     index, row, given, where, weight, share = asked
-    total, mine = 0.0, parts(config, accelerator)
+    total, mine = torch.zeros((), device=examples.device), parts(config, accelerator)
     for k, part in enumerate(mine):
         images, ids, lengths = examples.batch(index[part], row[part])
         local = [x[part].to(examples.device, non_blocking=True) for x in (given, where, weight, share)]
         with nullcontext() if k == len(mine) - 1 else accelerator.no_sync(model), accelerator.autocast():
-            per_picture = scored_loss(model, images, local[0], ids, lengths, *local[1:3], LOSSES[config.loss])
+            per_picture = scored_loss(model, images, local[0], ids, lengths, local[1], local[2], LOSSES[config.loss])
             loss = (per_picture * local[3]).sum()
             accelerator.backward(loss * accelerator.num_processes)      # the average over processes is to be their sum
         total = total + loss.detach()
@@ -182,7 +180,8 @@ def make_learner(config: TrainConfig, model: OrderlessNADE, vocabulary: Vocabula
     "A network, its average and its optimiser at their first step."
     model.config["size"] = config.size                    # convolutional: the weights work at any size
     model = model.train().to(device)
-    options = dict(betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=device.type in ("cpu", "cuda"))
+    fused = device.type in ("cpu", "cuda")
+    options: dict[str, Any] = dict(betas=(0.9, 0.99), weight_decay=config.weight_decay, fused=fused)
     optimiser: torch.optim.Optimizer
     if config.optimiser == "adamw": optimiser = torch.optim.AdamW(model.parameters(), **options)
     else: optimiser = Muon(model.parameters(), [p for p in model.trunk.parameters() if p.ndim >= 2], **options)
@@ -243,13 +242,15 @@ def prepare(
     device: torch.device,
 ) -> tuple[TrainConfig, Learner]:
     "What a run begins or goes on with, and the configuration that the network then has."
-    found = newest_checkpoint(config.run) if resume else None
-    config, model, vocabulary = go_on(config, data, found) if resume else begin(config, data)
+    if not resume:
+        config, model, vocabulary = begin(config, data)
+        return config, make_learner(config, model, vocabulary, device)
+    found = newest_checkpoint(config.run)
+    config, model, vocabulary = go_on(config, data, found)
     made = make_learner(config, model, vocabulary, device)
-    if resume:
-        restore(found, made.model, made.average, made.optimiser)
-        made.state |= found[2] | dict(network=model.config)
-        if made.state["validated"] < 0: made.state["validated"] = made.state["step"]
+    restore(found, made.model, made.average, made.optimiser)
+    made.state |= found[2] | dict(network=model.config)
+    if made.state["validated"] < 0: made.state["validated"] = made.state["step"]
     return config, made
 
 def finished(config: TrainConfig, state: dict[str, Any]) -> bool:
@@ -332,7 +333,7 @@ def checkpoint(run: Run, validated: bool = True) -> None:
     "Validate, log, keep the best, and save what a resumed run needs. One process does it; the others wait."
     config, learner, journal, state = run.config, run.learner, run.journal, run.learner.state
     if validated: state["validated"] = state["step"]
-    if validated and journal.main: keep_best(run)
+    if validated and journal.log: keep_best(run, journal.log)
     if journal.main: save_checkpoint(config.run, learner.model, learner.average, learner.optimiser, state, config.keep)
     if run.accelerator.num_processes > 1:
         shared = [state]
@@ -340,10 +341,10 @@ def checkpoint(run: Run, validated: bool = True) -> None:
         state.update(shared[0])
     journal.clock.since = (time.monotonic(), journal.step)
 
-def keep_best(run: Run) -> None:
+def keep_best(run: Run, log: Log) -> None:
     "Validate the averaged weights, log how they do, and keep them if they are the best so far."
     config, learner, held_out, journal = run.config, run.learner, run.held_out, run.journal
-    state, average, log = learner.state, learner.average, journal.log
+    state, average = learner.state, learner.average
     kinds = dict(valid=("whole", True), valid_centre=("centre", True), valid_blank=("blank", True),
                  valid_no_caption=("whole", False), valid_given=("given", True))
     figures = dict(minutes=state["minutes"], pictures=state["step"] * config.batch_size,
@@ -362,7 +363,7 @@ def keep_best(run: Run) -> None:
 
 def sizes(model: OrderlessNADE) -> dict[str, float]:
     "log10 of the mean absolute value of every parameter and gradient."
-    tensors = {f"parameter/{k}": p for k, p in model.named_parameters()}
+    tensors: dict[str, Tensor] = {f"parameter/{k}": p for k, p in model.named_parameters()}
     tensors |= {f"gradient/{k}": p.grad for k, p in model.named_parameters() if p.grad is not None}
     return {k: math.log10(v.detach().abs().mean().item() + 1e-12) for k, v in tensors.items()}
 

@@ -704,6 +704,14 @@ def step_of(tmp_path, monkeypatch, **change): # -> gradients as the optimiser me
     return seen[0]
 
 
+@pytest.mark.parametrize("wrong, message", [
+    (dict(loss="mse"), "use cross_entropy, emd or emd2"), (dict(masks="square"), "unknown"),
+    (dict(batch_size=6, accumulate=4), "cannot be dealt"), (dict(objects=2.0), "share from 0 to 1")], ids=str)
+def test_what_cannot_be_run_leaves_nothing(tmp_path, wrong, message):
+    with pytest.raises(ValueError, match=message): train(replace(TINY, run=str(tmp_path / "nowhere"), **wrong))
+    assert not (tmp_path / "nowhere").exists()
+
+
 def test_clipping_by_hand(tmp_path, monkeypatch):
     "A gradient longer than `clip` is shortened to it, its direction kept; a shorter one is left alone."
     free = step_of(tmp_path, monkeypatch, clip=1e9)
