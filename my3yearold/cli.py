@@ -65,7 +65,7 @@ def named(jobs: list[Job], out: str | Path) -> list[Job]:
 def pictures_named(args: Args) -> list[tuple[Path, Path | None]]: # file, the folder that was named
     """The files that the command line names, those of folders in the order of their names;
     FileNotFoundError for what is not there."""
-    from my3yearold.data import list_pictures
+    from my3yearold.names import list_pictures
     found = []
     for path in map(Path, args.pictures):
         if not path.exists(): raise FileNotFoundError(f"there is no picture or folder {path}")
@@ -76,7 +76,8 @@ def pictures_named(args: Args) -> list[tuple[Path, Path | None]]: # file, the fo
 
 def captions_of(found: list[tuple[Path, Path | None]], args: Args) -> list[str]: # one for each, "" for none
     "Each source of captions is read once; what does not match is told in a warning."
-    from my3yearold.data import picture_names, read_captions, report_match
+    from my3yearold.names import picture_names, report_match
+    from my3yearold.tables import read_captions
     if args.caption is not None: return [args.caption] * len(found)
     sources, captions = [args.captions or folder for _, folder in found], [""] * len(found)
     for source in filter(None, dict.fromkeys(sources)):
@@ -104,7 +105,7 @@ def default_jobs(args: Args) -> list[Job]:
     if args.mask: raise ValueError(f"--mask {args.mask} belongs to a picture: name the picture too")
     import torch
     from my3yearold.cutout import KINDS, everyday_hole
-    from my3yearold.data import sample_photographs
+    from my3yearold.pictures import sample_photographs
     from my3yearold.scenes import hide_object, scenes
     from my3yearold.show import to_pil
     places = torch.Generator().manual_seed(0)
@@ -336,7 +337,8 @@ def plain_type(
 def train(args: Args) -> int: # exit status
     "`my3yearold train`"
     from torch import distributed
-    from my3yearold.training import TrainConfig, read_config, train
+    from my3yearold.config import TrainConfig, read_config
+    from my3yearold.training import train
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig)
               if hasattr(args, field.name)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
@@ -364,7 +366,7 @@ def add_data(parser: argparse.ArgumentParser) -> None:
 
 def data(args: Args) -> int: # exit status
     "`my3yearold data`"
-    from my3yearold.batches import load_data
+    from my3yearold.data import load_data
     from my3yearold.data import describe
     found = load_data(args.source, args.split, num_scenes=1000)
     print(printable(f"the split {args.split} of {args.source}"))
@@ -444,7 +446,7 @@ def add_evaluate(parser: argparse.ArgumentParser) -> None:
 def evaluate(args: Args) -> int: # exit status
     "`my3yearold evaluate`"
     from tqdm import tqdm
-    from my3yearold.batches import load_data
+    from my3yearold.data import load_data
     from my3yearold.likelihood import evaluate
     from my3yearold.saving import load_model, pick_device, weights_folder
     if args.pictures < 2 or args.evaluations < 2:

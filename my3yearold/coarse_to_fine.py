@@ -9,7 +9,8 @@ __all__ = ['MARGIN', 'halved', 'halved_hole', 'doubled', 'Pyramid', 'any_size', 
 # %% ../nbs/24_coarse_to_fine.ipynb #0006269a
 import torch
 import torch.nn.functional as F
-from .ancestral import ancestral, growing
+from .ancestral import ancestral
+from .budgets import growing
 from .cutout import Cutout, Region, bounds, pixels_of, region_around
 from .pictures import to_srgb
 from .sampling import State, redraw

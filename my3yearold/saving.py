@@ -19,7 +19,8 @@ from safetensors import SafetensorError, safe_open
 from torch.nn.modules.module import register_module_parameter_registration_hook
 from .captions import LEVELS, Vocabulary
 from .files import out_of_memory, printable, read_json, save_tensors, write_json
-from .model import HEADS, OrderlessNADE
+from .heads import HEADS
+from .model import OrderlessNADE
 from .trunks import TRUNKS
 
 # %% ../nbs/saving.ipynb #2821a739

@@ -20,12 +20,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from .attention import CaptionAttention
-from .batches import Examples, identity, load_data, questions, seeded, strata
+from .batches import Examples, questions, seeded, strata
+from .data import identity, load_data
 from .captions import Vocabulary
 from .config import LOSSES, TrainConfig, check, read_config
 from .files import whole
 from .losses import bits, cross_entropy
-from .masks import centre, orderless
+from .holes import centre
+from .masks import orderless
 from .model import OrderlessNADE
 from .muon import Muon
 from .resuming import begin, check_data, go_on, note, unstarted

@@ -8,19 +8,12 @@ from hypothesis import given as draws, settings, strategies as st
 from PIL import Image
 
 from my3yearold.ancestral import ancestral, cuts, turns
-<<<<<<< HEAD
-from my3yearold.budgets import entropy_bounded, spend
-from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, yao_schedule
-from my3yearold.remasking import remasking
-from my3yearold.sampling import Central, chain, draw, one_shot, open_hole, redraw, uniforms
-from my3yearold.yardsticks import TinyJoint, chi_square, two_pixels
-=======
 from my3yearold.budgets import entropy_bounded, spend, surest_first
 from my3yearold.chance import uniforms
 from my3yearold.yardsticks import TinyJoint, chi_square, two_pixels
-from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, remasking, yao_schedule
+from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, yao_schedule
+from my3yearold.remasking import remasking
 from my3yearold.sampling import Central, chain, draw, one_shot, open_hole, redraw
->>>>>>> c_s/main
 from my3yearold.show import animate, contact_sheet, hole, paint_plan, show_images, to_pil
 
 LEVELS = 5
