@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['BOXES', 'ARROWS', 'HEIGHT', 'Box', 'page_numbers', 'architecture']
 
-# %% ../nbs/architecture.ipynb #107b8316
-from typing import TYPE_CHECKING, NamedTuple
+# %% ../nbs/architecture.ipynb #fa4f4d67
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING: from matplotlib.figure import Figure
 
-# %% ../nbs/architecture.ipynb #c67f66ec
+# %% ../nbs/architecture.ipynb #073e6839
 class Box(NamedTuple):
     "A part of the system, as drawn."
     left: float             # in inches of the drawing, as is the width
@@ -43,7 +43,7 @@ ARROWS = (
     ("head", "loss"), ("loss", "training"), ("head", "likelihood"),
 )
 
-# %% ../nbs/architecture.ipynb #dbc8bcb4
+# %% ../nbs/architecture.ipynb #9c73f8ca
 def page_numbers(
     pages: tuple[int, ...], # in increasing order
 ) -> str:
@@ -55,7 +55,7 @@ def page_numbers(
     told = [f"{run[0]:02} to {run[-1]:02}" if len(run) > 2 else ", ".join(f"{page:02}" for page in run) for run in runs]
     return ", ".join(told)
 
-# %% ../nbs/architecture.ipynb #fcd42896
+# %% ../nbs/architecture.ipynb #bf798216
 HEIGHT = 0.62       # of a box, where a row is 1
 
 def _ends(a: Box, b: Box, gap: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -67,7 +67,7 @@ def _ends(a: Box, b: Box, gap: float) -> tuple[tuple[float, float], tuple[float,
     upper, lower = (high.left + high.width / 2, high.row - gap), (low.left + low.width / 2, low.row + HEIGHT)
     return (upper, lower) if a is high else (lower, upper)
 
-# %% ../nbs/architecture.ipynb #6e618310
+# %% ../nbs/architecture.ipynb #167545a8
 def _draw_box(axis, box: Box, lit: bool, shapes: bool) -> None:
     from matplotlib.patches import FancyBboxPatch
     colour, edge = ("#f5a742", 1.8) if lit else ("#eef1f5", 0.8)
@@ -84,7 +84,8 @@ def architecture(
 ) -> "Figure":
     "The drawing of the whole system, 11 inches wide at 72 dots per inch. Follow it with `plt.show()`."
     import matplotlib.pyplot as plt
-    gap, line = 0.26 * shapes, dict(color="#555555", lw=1.1)
+    gap = 0.26 * shapes
+    line: dict[str, Any] = dict(color="#555555", lw=1.1)
     figure, axis = plt.subplots(figsize=(11, 3.9 if shapes else 2.5), dpi=72, facecolor="white")
     axis.set(xlim=(-0.15, 11), ylim=(-0.05 - gap, 3.05))
     axis.axis("off")
