@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['BOXES', 'ARROWS', 'HEIGHT', 'Box', 'page_numbers', 'architecture']
 
-# %% ../nbs/architecture.ipynb #fa4f4d67
+# %% ../nbs/architecture.ipynb #a73e77c1
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING: from matplotlib.figure import Figure
 
-# %% ../nbs/architecture.ipynb #073e6839
+# %% ../nbs/architecture.ipynb #2a3b24ba
 class Box(NamedTuple):
     "A part of the system, as drawn."
     left: float             # in inches of the drawing, as is the width
@@ -43,7 +43,7 @@ ARROWS = (
     ("head", "loss"), ("loss", "training"), ("head", "likelihood"),
 )
 
-# %% ../nbs/architecture.ipynb #9c73f8ca
+# %% ../nbs/architecture.ipynb #9180fcce
 def page_numbers(
     pages: tuple[int, ...], # in increasing order
 ) -> str:
@@ -55,7 +55,7 @@ def page_numbers(
     told = [f"{run[0]:02} to {run[-1]:02}" if len(run) > 2 else ", ".join(f"{page:02}" for page in run) for run in runs]
     return ", ".join(told)
 
-# %% ../nbs/architecture.ipynb #bf798216
+# %% ../nbs/architecture.ipynb #103cfe82
 HEIGHT = 0.62       # of a box, where a row is 1
 
 def _ends(a: Box, b: Box, gap: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -67,7 +67,7 @@ def _ends(a: Box, b: Box, gap: float) -> tuple[tuple[float, float], tuple[float,
     upper, lower = (high.left + high.width / 2, high.row - gap), (low.left + low.width / 2, low.row + HEIGHT)
     return (upper, lower) if a is high else (lower, upper)
 
-# %% ../nbs/architecture.ipynb #167545a8
+# %% ../nbs/architecture.ipynb #1a9e9208
 def _draw_box(axis, box: Box, lit: bool, shapes: bool) -> None:
     from matplotlib.patches import FancyBboxPatch
     colour, edge = ("#f5a742", 1.8) if lit else ("#eef1f5", 0.8)
