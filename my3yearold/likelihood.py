@@ -7,18 +7,24 @@ __all__ = ['nats', 'log_likelihood', 'contributions', 'bits_per_dim', 'ensemble'
            'calibration']
 
 # %% ../nbs/17_likelihood.ipynb #35498f8a
+"""What a filling costs in bits: likelihoods, what captions save, calibration."""
+from collections.abc import Iterator
 import math
 import torch
-import torch.nn.functional as F
-from .ancestral import turns
+from torch import Tensor
+from .ancestral import Budget, turns
 from .captions import tokens
 from .losses import bits, cross_entropy
-from .holes import centre
+from .masks import centre
 from .chance import Chance, uniforms
-from .sampling import entropy, open_hole
+from .sampling import Predict, entropy, open_hole
 
 # %% ../nbs/17_likelihood.ipynb #f8643e1f
-def nats(predict, images, given, asked): # -> (N, 3, H, W) float64: the cost of each variable in `asked`, given `given`; 0 elsewhere
+def nats(
+    predict: Predict,
+    images: Tensor,                # (N, 3, H, W) uint8
+    given: Tensor, asked: Tensor,  # (N, 3, H, W) bool
+) -> Tensor:                       # (N, 3, H, W) float64; 0 where nothing is asked
     "-log p(value | given) for every variable of `asked`, from one evaluation. What is not given is hidden from `predict`."
     cost = torch.zeros(images.shape, dtype=torch.float64, device=images.device)
     if asked.any(): cost[asked] = cross_entropy(predict(images * given, given, asked), images[asked]).double()
@@ -26,14 +32,16 @@ def nats(predict, images, given, asked): # -> (N, 3, H, W) float64: the cost of 
 
 @torch.no_grad()
 def log_likelihood(
-    predict,           # predict(images, given, where) -> logits (K, levels)
-    images,            # (N, 3, H, W) uint8, hidden values included: they are what is priced
-    given,             # (N, 3, H, W) bool, True = observed
-    order="random",    # or "spread", or "raster"
-    evaluations=None,  # None: one variable a turn; else turns of nearly equal size
-    generator=None,    # a torch.Generator, or a list of one per picture
-): # (N,) float64, nats
-    """log p(hidden | given) by the chain rule in one order a picture (Uria et al., 1310.1757). With fewer evaluations than variables, under the law that draws the variables of a turn independently."""
+    predict: Predict,            # predict(images, given, where) -> logits (K, levels)
+    images: Tensor,              # (N, 3, H, W) uint8, hidden values included: they are what is priced
+    given: Tensor,               # (N, 3, H, W) bool, True = observed
+    order: str = "random",       # or "spread", or "raster"
+    evaluations: Budget = None,  # None: one variable a turn; else turns of nearly equal size
+    generator: Chance = None,    # a torch.Generator, or a list of one per picture
+) -> Tensor:                     # (N,) float64, nats
+    """log p(hidden | given) by the chain rule in one order a picture (Uria et al., 1310.1757).
+
+    With fewer evaluations than variables, under the distribution that draws the variables of a turn independently."""
     _, hidden = open_hole(images, given)
     turn = turns(hidden, order, evaluations, generator)
     total = torch.zeros(len(images), dtype=torch.float64, device=images.device)
@@ -42,7 +50,10 @@ def log_likelihood(
     return total
 
 # %% ../nbs/17_likelihood.ipynb #9beadecd
-def contributions(predict, images, given, evaluations, generator=None): # yields (N, 3, H, W) float64, nats
+def contributions(
+    predict: Predict, images: Tensor, given: Tensor,  # as in `log_likelihood`
+    evaluations: int, generator: Chance = None,
+) -> Iterator[Tensor]:                                # (N, 3, H, W) float64, nats
     "Unbiased estimates of what each hidden variable adds to the cost of the hole, averaged over orders; one for each evaluation."
     _, hidden = open_hole(images, given)
     size, one = hidden.flatten(1).sum(1), torch.ones(len(images), 1, dtype=torch.bool, device=images.device)
@@ -56,11 +67,11 @@ def contributions(predict, images, given, evaluations, generator=None): # yields
 
 @torch.no_grad()
 def bits_per_dim(
-    predict,           # predict(images, given, where) -> logits (K, levels)
-    images, given,     # (N, 3, H, W) uint8, hidden values included; bool, True = observed
-    evaluations=None,  # 2 or more for an estimate; None: exact for one random order a picture, an evaluation for each variable
-    generator=None,    # a torch.Generator, or a list of one per picture
-): # mean (N,), standard_error (N,), float64
+    predict: Predict,                # predict(images, given, where) -> logits (K, levels)
+    images: Tensor, given: Tensor,   # (N, 3, H, W) uint8, hidden values included; bool, True = observed
+    evaluations: int | None = None,  # 2 or more for an estimate; None: exact for one random order a picture, an evaluation for each variable
+    generator: Chance = None,        # a torch.Generator, or a list of one per picture
+) -> tuple[Tensor, Tensor]:          # mean (N,), standard_error (N,), float64
     "Bits per hidden variable of each picture, averaged over orders: unbiased, with its standard error. 0 where nothing is hidden."
     size = (~given).flatten(1).sum(1).clamp(min=1)
     if evaluations is None:
@@ -73,7 +84,10 @@ def bits_per_dim(
     return each.mean(0), each.std(0) / math.sqrt(evaluations)
 
 # %% ../nbs/17_likelihood.ipynb #8f2d756a
-def ensemble(predict, images, given, orders=4, evaluations=None, generator=None): # -> (N,), (orders, N) float64, nats
+def ensemble(
+    predict: Predict, images: Tensor, given: Tensor,  # as in `log_likelihood`
+    orders: int = 4, evaluations: Budget = None, generator: Chance = None,
+) -> tuple[Tensor, Tensor]:                           # (N,), (orders, N) float64, nats
     "Log-likelihood of each hole under the equal mixture of several random orders, and under each of them; `evaluations` as in `log_likelihood`."
     each = torch.stack([log_likelihood(predict, images, given, evaluations=evaluations, generator=generator) for _ in range(orders)])
     return each.logsumexp(0) - math.log(orders), each
@@ -81,11 +95,11 @@ def ensemble(predict, images, given, orders=4, evaluations=None, generator=None)
 # %% ../nbs/17_likelihood.ipynb #9be2ddf4
 @torch.no_grad()
 def caption_gain(
-    predict, silent,   # two predictors of the same pictures, say `bind`ed to the captions and to empty ones
-    images, given,     # (N, 3, H, W) uint8, hidden values included; bool, True = observed
-    evaluations=8,     # of each predictor
-    seed=0,            # both are asked the same questions
-): # gain (N,), standard_error (N,), map (N, H, W): bits a picture, and where they were saved
+    predict: Predict, silent: Predict,  # two predictors of the same pictures, say `bind`ed to the captions and to empty ones
+    images: Tensor, given: Tensor,      # (N, 3, H, W) uint8, hidden values included; bool, True = observed
+    evaluations: int = 8,               # of each predictor
+    seed: int = 0,                      # both are asked the same questions
+) -> tuple[Tensor, Tensor, Tensor]:     # gain (N,), standard_error (N,), map (N, H, W): bits, and where they were saved
     "Bits that the first predictor saves against the second over the whole hole, averaged over orders; negative where it costs some."
     def ask(p): return torch.stack(list(contributions(p, images, given, evaluations, torch.Generator().manual_seed(seed))))
     saved = bits(ask(silent) - ask(predict))                                                   # (evaluations, N, 3, H, W)
@@ -137,10 +151,10 @@ def evaluate(
 
 # %% ../nbs/17_likelihood.ipynb #cd952553
 def pit(
-    logits,          # (K, levels)
-    values,          # (K,) integers, the truth
-    generator=None,
-): # (K,) float64 in 0..1
+    logits: Tensor,  # (K, levels)
+    values: Tensor,  # (K,) integers, the truth
+    generator: Chance = None,
+) -> Tensor:         # (K,) float64 in 0..1
     "The randomised probability integral transform: uniform if the values come from these laws (Czado, Gneiting and Held, 2009)."
     p = logits.double().softmax(-1)
     own = p.gather(1, values.long()[:, None]).squeeze(1)
@@ -150,11 +164,11 @@ def pit(
 # %% ../nbs/17_likelihood.ipynb #5da35749
 @torch.no_grad()
 def calibration(
-    predict,                  # predict(images, given, where) -> logits (K, levels)
-    images, given,            # (N, 3, H, W) uint8, hidden values included; bool, True = observed
-    shares=(0.1, 0.5, 0.9),   # of the hole's variables that are hidden, one round for each
-    generator=None,
-): # transform, entropy, cost, picture: (K,) each, one entry for every variable asked about
+    predict: Predict,                 # predict(images, given, where) -> logits (K, levels)
+    images: Tensor, given: Tensor,    # (N, 3, H, W) uint8, hidden values included; bool, True = observed
+    shares: tuple[float, ...] = (0.1, 0.5, 0.9),  # of the hole's variables that are hidden, one round for each
+    generator: torch.Generator | None = None,
+) -> list[Tensor]: # transform, entropy, cost, picture: (K,) each, one entry for every variable asked about
     "Is the model to be taken at its word? The transform of the truth (see `pit`), the entropy in bits that the model announces, and the bits that the truth cost."
     found = []
     for share in shares:
