@@ -24,7 +24,8 @@ from pathlib import Path
 
 import torch
 
-from my3yearold.batches import Examples, questions, seeded, strata
+from my3yearold.chance import stream
+from my3yearold.batches import Examples, questions, strata
 from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.masks import centre, orderless
@@ -103,7 +104,7 @@ def train_for(cpu_seconds, config):
 def costs(model, config, kind, n=128):
     "-> bits/dim of each of n held-out scenes, in random order or the centre at once; the same questions in every row."
     _, held_out, _ = examples(config.size)
-    generator, found = seeded(config.seed, 0, "validation"), []
+    generator, found = stream(config.seed, 0, "validation"), []
     for index in torch.arange(n).split(32):
         images, ids, lengths = held_out.batch(index, held_out.rows(index, 0.0, generator))
         if kind == "centre at once": given = centre(len(index), config.size)

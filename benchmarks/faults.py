@@ -14,10 +14,10 @@ from urllib.parse import unquote
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 import torch
 import torch.utils.tensorboard
-import accelerate
+import accelerate  # noqa: F401, loaded before memory is measured
 from PIL import Image
 from safetensors import safe_open
-import my3yearold.data, my3yearold.inpaint, my3yearold.training
+import my3yearold.data, my3yearold.inpaint, my3yearold.training  # noqa: F401
 from my3yearold.captions import Vocabulary
 from my3yearold.cli import main as program
 from my3yearold.model import OrderlessNADE

@@ -11,7 +11,7 @@ from my3yearold.data import course_archive
 from my3yearold.saving import weights_folder, load_model
 from my3yearold.masks import brush, centre, rectangle
 from my3yearold.show import contact_sheet, hole
-from quality import extremes, fill, layout_error, neighbour_differences
+from quality import extremes, fill, neighbour_differences
 
 
 def below(n, size): # given, bool (n, 3, size, size): the lower half hidden

@@ -7,7 +7,7 @@ Writes figures.json beside the weights. Scenes: bits/dim of unseen scenes, and 2
 with the true caption and with another scene's. Photographs, part by part (`--parts`; the others stay as they are): bits/dim of the archives'
 validation pictures; 32 centres filled by several strategies; calibration; extreme values in 192 centres; and 48 centres as PSNR, SSIM and L1
 see them, with classical baselines. Strategy and temperature are the pipeline's defaults, unless said."""
-import argparse, json, math, platform, shlex, sys
+import argparse, json, math, platform, shlex
 from pathlib import Path
 import torch
 from tqdm import tqdm

@@ -8,7 +8,7 @@ guided at scale 3; each evaluation of theirs is two. Errors are standard errors 
 distance by the jackknife over four groups. A generator for each picture. Price over truth: bits per hidden variable
 under the weights themselves, filling less truth. Writes benchmarks/results/samplers_NAME.json after each row; rows of
 earlier runs with as many pictures stay."""
-import argparse, json, math, platform, time
+import argparse, json, platform, time
 from pathlib import Path
 import torch
 import torch.nn.functional as F

@@ -11,13 +11,12 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 from tqdm import tqdm
-from my3yearold.batches import Examples, seeded
+from my3yearold.chance import stream
+from my3yearold.batches import Examples
 from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
-from my3yearold.losses import bits
 from my3yearold.masks import orderless
 from my3yearold.model import OrderlessNADE
-from my3yearold.saving import load_model
 from my3yearold.training import TrainConfig, train, validate
 
 
@@ -42,7 +41,7 @@ def plain_run(config, data, held_out, minutes): # -> list of (minutes, bits/dim)
     spent, step, curve, due = 0.0, 0, [], 1.0
     with tqdm(total=minutes, desc="plain", bar_format="{desc}: {percentage:3.0f}%|{bar}| {n:.1f} of {total:.1f} minutes{postfix}") as bar:
         while spent < minutes:
-            begun, generator = time.monotonic(), seeded(config.seed, step)
+            begun, generator = time.monotonic(), stream(config.seed, step)
             index = examples.index(step, 16, config.seed)
             images, ids, lengths = examples.batch(index, examples.rows(index, 0.0, generator))
             optimiser.zero_grad()

@@ -6,7 +6,7 @@ Scenes with an object fully hidden, all drawn at once (each variable's marginal 
 colour's jitter are unknown unless said, background and colour name are known. An estimate from a finite number of worlds is a little too high."""
 import argparse, math
 import numpy as np
-from my3yearold.scenes import PALETTE, SHAPES, _background, _layout, _paint, hide_object, scenes
+from my3yearold.scenes import PALETTE, SHAPES, _background, _layout, _paint, scenes
 
 NOISE = 3.0
 

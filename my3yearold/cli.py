@@ -10,7 +10,7 @@ __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named', 'capti
            'evaluate', 'Patient', 'spin_less', 'parse', 'main', 'attempt']
 
 # %% ../nbs/26_cli.ipynb #40e45496
-import argparse, dataclasses, hashlib, html, io, os, re, shlex, sys, tempfile, traceback, typing, warnings
+import argparse, dataclasses, hashlib, html, io, os, shlex, sys, tempfile, traceback, typing, warnings
 from argparse import Namespace as Args
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager, redirect_stderr, suppress
@@ -355,7 +355,7 @@ def train(args: Args) -> int: # exit status
         print(printable(f"trained: see {folder / 'log.csv'}; use the weights with {use}"))
     return 0
 
-def shell_path(path: str | Path) -> str: # as one would type it; never just a name, which could be that of bundled weights
+def shell_path(path: str | Path) -> str: # as one would type it; never just a name, which could mean bundled weights
     return shlex.quote(str(path) if os.sep in str(path) else f"{os.curdir}{os.sep}{path}")
 
 # %% ../nbs/26_cli.ipynb #568dba0e
@@ -461,9 +461,9 @@ def evaluate(args: Args) -> int: # exit status
     figures = evaluate(model, vocabulary, data.images[:n], data.captions[:n], args.evaluations, args.seed, bar)
     print(printable(f"weights {args.weights}, the first {n} pictures of {args.data} ({args.split}), "
                     f"{args.evaluations} evaluations each, seed {args.seed}; mean and standard error"))
-    for name, (mean, error, count) in figures.items():
+    for name, (mean, error, pictures) in figures.items():
         unit = "bits a picture" if name == "caption_gain" else "bits/dim"
-        print(f"{name.replace('_', ' '):24s} {mean:8.3f} +- {error:.3f} {unit} ({count} pictures)")
+        print(f"{name.replace('_', ' '):24s} {mean:8.3f} +- {error:.3f} {unit} ({pictures} pictures)")
     return 0
 
 # %% ../nbs/26_cli.ipynb #f6df1d21

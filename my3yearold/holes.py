@@ -15,17 +15,7 @@ from torch import Generator, Tensor
 
 Range = float | tuple[float, float] # a number, or a range (low, high), both ends included
 
-# %% ../nbs/holes.ipynb #cfa4d565
-def _uniform(n, length, generator=None, device=None):
-    "Float64 draws (n, length) in [0, 1): one generator for all pictures, or a list of one per picture."
-    if isinstance(generator, (list, tuple)):
-        if len(generator) != n:
-            raise ValueError(f"{len(generator)} generators for {n} pictures: hand in one generator, or one per picture")
-        u = torch.stack([torch.rand(length, generator=g, device=g.device, dtype=torch.float64) for g in generator])
-    else:
-        home = device if generator is None else generator.device
-        u = torch.rand(n, length, generator=generator, device=home, dtype=torch.float64)
-    return u if device is None else u.to(device)
+from .chance import uniform_rows
 
 # %% ../nbs/holes.ipynb #ff13aa12
 def _range(name, value, least, most=math.inf) -> tuple:
@@ -61,7 +51,7 @@ def rectangle(
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
 ) -> Tensor: # given, bool (n, 3, size, size)
     "One hidden rectangle per picture, all channels: sides uniform, then place uniform among those inside the picture."
-    u = _uniform(n, 4, generator, device)
+    u = uniform_rows(n, 4, generator, device)
     rows = _span(u[:, :2], _side("height", height, size), size)
     columns = _span(u[:, 2:], _side("width", width, size), size)
     hidden = rows[:, :, None] & columns[:, None, :]
@@ -121,7 +111,7 @@ def brush(
     at least a pixel is hidden."""
     low, high = _range("strokes", strokes, 1)
     thin, thick = (max(1, size / 16), max(1, size / 5)) if width is None else _range("width", width, 1)
-    u = _uniform(n, 1 + high * 21, generator, device)
+    u = uniform_rows(n, 1 + high * 21, generator, device)
     number = low + (u[:, :1] * (high - low + 1)).long()                     # (n, 1)
     hidden = torch.zeros(n, size, size, dtype=torch.bool, device=u.device)
     for k, draws in enumerate(u[:, 1:].float().chunk(high, 1)):
@@ -141,7 +131,7 @@ def free_form(
     after LaMa's masks (2109.07161)."""
     low, high = _range("rectangles", rectangles, 0)
     given = brush(n, size, strokes, generator=generator, device=device)
-    number = low + (_uniform(n, 1, generator, given.device) * (high - low + 1)).long()
+    number = low + (uniform_rows(n, 1, generator, given.device) * (high - low + 1)).long()
     sides = (max(1, size // 8), max(1, size // 2))
     for k in range(high):
         given &= rectangle(n, size, sides, sides, generator, given.device) | (k >= number)[..., None, None]
@@ -157,7 +147,7 @@ def bernoulli(
 ) -> Tensor: # given, bool (n, 3, size, size)
     "A coin per variable. With p=(0, 1) the number given is uniform on 0..D, by the Beta-binomial identity."
     low, high = _range("p", p, 0, 1)
-    u = _uniform(n, 1 + 3 * size * size, generator, device)
+    u = uniform_rows(n, 1 + 3 * size * size, generator, device)
     return (u[:, 1:] < low + (high - low) * u[:, :1]).view(n, 3, size, size)
 
 # %% ../nbs/holes.ipynb #18d28339
@@ -198,6 +188,6 @@ def contiguish(
     if radius < 0: raise ValueError(f"radius {radius} is negative: use 0 for coins that do not look around")
     reach = _reach(radius, shape)
     area = 2 * sum(2 * w + 1 for w in reach) - (2 * reach[0] + 1)
-    u = _uniform(n, 1 + 3 * size * size, generator, device)
+    u = uniform_rows(n, 1 + 3 * size * size, generator, device)
     failed = u[:, 1:] >= u[:, :1]**(1 / area)
     return ~_dilate(failed.view(n, 3, size, size), reach)

@@ -15,7 +15,7 @@ from torch import Tensor
 from .ancestral import Budget, turns
 from .captions import tokens
 from .losses import bits, cross_entropy
-from .masks import centre
+from .holes import centre
 from .chance import Chance, uniforms
 from .sampling import Predict, entropy, open_hole
 

@@ -13,7 +13,8 @@ from functools import partial
 
 import torch
 from torch import Generator, Tensor
-from .holes import _uniform, bernoulli, brush, centre, contiguish, free_form, rectangle
+from .chance import uniform_rows
+from .holes import bernoulli, brush, centre, contiguish, free_form, rectangle
 
 # %% ../nbs/04_masks.ipynb #aa99c523
 def _inside(region, n, size, device):
@@ -49,7 +50,7 @@ def _stratify(u, generator):
     "Uniform draws (n, 1), each moved into its own n-th of [0, 1), the strata dealt at random; each is still uniform."
     if isinstance(generator, (list, tuple)):
         raise ValueError("stratified draws depend on the whole batch: hand in one generator, not one per picture")
-    stratum = _uniform(1, len(u), generator, u.device).argsort(1).T
+    stratum = uniform_rows(1, len(u), generator, u.device).argsort(1).T
     return ((stratum + u) / len(u)).clamp(max=1 - 2**-53)      # rounding must not reach 1
 
 # %% ../nbs/04_masks.ipynb #6ef05c5f
@@ -67,7 +68,7 @@ def orderless(
     The masks of the orderless NADE (Uria, Murray and Larochelle, 1310.1757), for `skew` 1.
     Raises ValueError for a region that does not fit or is empty in some picture,
     and for strata with a generator per picture."""
-    u = _uniform(n, 1 + 3 * size * size, generator, device)
+    u = uniform_rows(n, 1 + 3 * size * size, generator, device)
     count, field = u[:, :1], u[:, 1:]
     if stratified: count = _stratify(count, generator)
     if region is not None: region = _inside(region, n, size, u.device)
@@ -104,7 +105,7 @@ def spread_order(
     """A random order of which every prefix covers the picture evenly: recursive 2x2 squares,
     channels a third of the order apart."""
     levels = max(1, math.ceil(math.log2(max(height, width))))
-    shift, numbering = _spread_chances(_uniform(n, 2 + levels, generator, device), levels)
+    shift, numbering = _spread_chances(uniform_rows(n, 2 + levels, generator, device), levels)
     bit = torch.arange(levels, device=shift.device)
     row, column = (((torch.arange(side, device=shift.device) + s[:, None])[:, None] >> bit[:, None] & 1)
                    for side, s in zip((height, width), shift.T))                  # (n, levels, side), the binary digits
@@ -125,7 +126,7 @@ def spread(
 ) -> Tensor: # given, bool (n, 3, size, size)
     """A prefix of a spread order inside the region is given, all outside too:
     what a sampler with few evaluations has drawn so far."""
-    share = _uniform(n, 1, generator, device)
+    share = uniform_rows(n, 1, generator, device)
     if stratified: share = _stratify(share, generator)
     if region is not None: region = _inside(region, n, size, share.device)
     last_first = 1 - spread_order(n, size, size, generator, share.device).flatten(1)
@@ -143,7 +144,7 @@ def lattice(
 ) -> Tensor: # given, bool (n, 3, size, size)
     """Inside the region every second pixel of every second row is given, and a prefix of a spread order of the rest;
     where there is no rest, no lattice."""
-    u = _uniform(n, 2, generator, device)
+    u = uniform_rows(n, 2, generator, device)
     line = torch.arange(size, device=u.device)
     row, column = ((line + (u[:, k:k + 1] * 2).long()) % 2 == 0 for k in (0, 1))              # (n, size)
     on = (row[:, :, None] & column[:, None, :])[:, None].expand(n, 3, size, size)
@@ -211,7 +212,7 @@ def mixture(
     """Each picture's mask is of a kind drawn with the given weights;
     names as in `MASKS`, or any function (n, size, generator=, device=) -> given."""
     weights = parse_mixture(weights)
-    u = _uniform(n, 1, generator, device)
+    u = uniform_rows(n, 1, generator, device)
     share = torch.tensor(list(weights.values()), dtype=torch.float64, device=u.device).cumsum(0)
     kind = torch.searchsorted(share / share[-1], u[:, 0], right=True)
     given = torch.empty(n, 3, size, size, dtype=torch.bool, device=u.device)
@@ -231,7 +232,7 @@ def subset(
     "A uniformly random subset of the True entries of each picture: `limit` of them, or all where there are fewer."
     if limit < 1: raise ValueError(f"limit {limit} scores nothing: use at least 1")
     flat = hidden.flatten(1)
-    field = _uniform(len(flat), flat.shape[1], generator, hidden.device).masked_fill(~flat, -1.0)
+    field = uniform_rows(len(flat), flat.shape[1], generator, hidden.device).masked_fill(~flat, -1.0)
     chosen = field.topk(min(limit, flat.shape[1]), sorted=False).indices
     where = torch.zeros_like(flat).scatter_(1, chosen, True) & flat
     return where.view_as(hidden)

@@ -136,7 +136,6 @@ def animate(
 ) -> Path: # of the GIF
     """Write a looping GIF that holds its last frame.
     One palette of 256 colours serves all frames, so that still parts stay still."""
-    from PIL import Image
     frames = list(frames)
     if not frames: raise ValueError(f"{path}: an animation needs at least one frame")
     keep = torch.linspace(0, len(frames) - 1, min(max_frames, len(frames))).round().int()

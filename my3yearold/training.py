@@ -8,7 +8,7 @@ __all__ = ['scored_loss', 'validate', 'progress', 'learning_rate', 'plateau', 'u
            'one_step', 'fit', 'tracer', 'checkpoint', 'keep_best', 'sizes', 'sheets']
 
 # %% ../nbs/14_training.ipynb #face7563
-import json, math, time, warnings
+import math, time, warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, closing, nullcontext
 from copy import deepcopy
@@ -19,8 +19,9 @@ import msgspec
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from .chance import stream
 from .attention import CaptionAttention
-from .batches import Examples, questions, seeded, strata
+from .batches import Examples, questions, strata
 from .data import identity, load_data
 from .captions import Vocabulary
 from .config import LOSSES, TrainConfig, check, read_config
@@ -31,10 +32,10 @@ from .masks import orderless
 from .model import OrderlessNADE
 from .muon import Muon
 from .resuming import begin, check_data, go_on, note, unstarted
-from .runs import (Interruptible, Journal, Log, State, check_place, checkpoints, claimed, newest_checkpoint,
+from .runs import (Interruptible, Journal, Log, State, check_place, claimed, newest_checkpoint,
                              restore, save_checkpoint)
 from .sampling import draw
-from .saving import load_model, save_model
+from .saving import save_model
 from .show import hole
 
 # %% ../nbs/14_training.ipynb #f0e5bf6b
@@ -63,7 +64,7 @@ def validate(
 ) -> float: # bits/dim
     """Cost of held-out pictures; `kind` whole, or centre: in random order, the centre given the rest;
     blank: the centre at once; given: of what is given."""
-    generator = seeded(config.seed, 0, "validation")
+    generator = stream(config.seed, 0, "validation")
     total, n = 0.0, min(config.num_valid, len(examples))
     for index in torch.arange(n).split(32):
         images, ids, lengths = examples.batch(index, examples.rows(index, 0.0 if captions else 1.0, generator))
@@ -290,7 +291,7 @@ def one_step(
     rate = learning_rate(journal.step, done, config, learner.state["factor"])
     for group in learner.optimiser.param_groups: group["lr"] = rate
     with journal.clock.waiting(): asked = questions(config, run.examples, journal.step, run.accelerator.device)
-    if config.zoneout: torch.manual_seed(seeded(config.seed, journal.step, "zoneout").initial_seed())
+    if config.zoneout: torch.manual_seed(stream(config.seed, journal.step, "zoneout").initial_seed())
     learner.optimiser.zero_grad()
     loss = train_step(config, wrapped, run.examples, asked, run.accelerator)
     torch.nn.utils.clip_grad_norm_(learner.model.parameters(), config.clip)
@@ -380,7 +381,7 @@ def sheets(
     """Held-out pictures as the model sees them: real, with the hole, filled at once, its mean, the entropy of every
     variable, and how decided the attention is."""
     index = torch.arange(min(n, len(examples)))
-    images, ids, lengths = examples.batch(index, examples.rows(index, 0.0, seeded(config.seed, 0, "sheets")))
+    images, ids, lengths = examples.batch(index, examples.rows(index, 0.0, stream(config.seed, 0, "sheets")))
     given = centre(len(index), config.size, device=images.device)
     maps: list[Tensor] = []
     def watch(m, inputs, _): maps.append(m.relevance(*inputs).amax(-1))
@@ -390,7 +391,7 @@ def sheets(
     p = logits.exp()
     entropy = bits(-(p * logits).sum(-1)) * (255 / math.log2(p.shape[-1]))
     mean = (p @ torch.arange(p.shape[-1], device=p.device, dtype=p.dtype)).round()
-    drawn = draw(logits.flatten(0, -2).cpu(), seeded(config.seed, 1, "sheets"))[0].view(given.shape).to(images.device)
+    drawn = draw(logits.flatten(0, -2).cpu(), stream(config.seed, 1, "sheets"))[0].view(given.shape).to(images.device)
     found = dict(real=images, hole=hole(images, given), filled=torch.where(given, images, drawn),
                  mean=torch.where(given, images, mean), entropy=entropy)
     if maps: found["attention"] = F.interpolate(maps[-1][:, None] * 255, size=config.size).expand(-1, 3, -1, -1)

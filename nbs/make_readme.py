@@ -1,4 +1,6 @@
-"""Makes README.md from nbs/index.ipynb: `python nbs/make_readme.py`. Runs no cell; drops hidden ones; links pictures to files."""
+"""Makes README.md from nbs/index.ipynb: `python nbs/make_readme.py`.
+
+Runs no cell; drops hidden ones; links pictures to files."""
 import re
 from pathlib import Path
 

@@ -1,13 +1,10 @@
 """Faults that an attack on version 0.1.0's successor found, each as it was found: files, names, archives, flags, memory."""
-import csv
-import io
 import json
 import os
 import subprocess
 import sys
 import tarfile
 import warnings
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given as forall, settings, strategies as st
 from PIL import Image
 
-from my3yearold.batches import Examples, questions, seeded
+from my3yearold.chance import stream
+from my3yearold.batches import Examples, questions
 from my3yearold.captions import Vocabulary
 from my3yearold.data import CaptionedImages, identity, load_data, sources_named
 from my3yearold.training import TrainConfig
@@ -73,7 +74,7 @@ KEYS = st.tuples(st.integers(-2 ** 63, 2 ** 63 - 1), st.integers(0, 10 ** 6), st
 
 
 def drawn(seed, number, purpose):
-    return torch.randint(0, 2 ** 62, (4,), generator=seeded(seed, number, purpose)).tolist()
+    return torch.randint(0, 2 ** 62, (4,), generator=stream(seed, number, purpose)).tolist()
 
 
 @settings(max_examples=200)
@@ -93,12 +94,12 @@ def test_validation_sheets_and_permutations_have_streams_of_their_own(monkeypatc
     from my3yearold import batches, training
     seen = {}
     def watched(module):
-        honest = seeded
+        honest = stream
         def watching(seed, number, purpose="step", device="cpu"):
             seen.setdefault(module, set()).add((number, purpose))
             return honest(seed, number, purpose, device)
         return watching
-    for module in (batches, training): monkeypatch.setattr(module, "seeded", watched(module.__name__))
+    for module in (batches, training): monkeypatch.setattr(module, "stream", watched(module.__name__))
     data = load_data("scenes", "train", 16, 16)
     vocabulary = Vocabulary.build(data.captions)
     examples, config = Examples(data, vocabulary, CPU), TrainConfig(size=16, scored=30, num_valid=4)

@@ -297,10 +297,10 @@ def test_each_size_is_half_of_the_one_before_and_told_only_by_what_is_known(shap
     top, left, bottom, right = pyramid.region
     known, part = ~hole[top:bottom, left:right], pixels[top:bottom, left:right]
     assert max(pyramid.given.shape) <= SIZE
-    for k, (images, given) in enumerate(reversed(pyramid.sizes)):
-        assert given.shape == tuple(-(-side // 2**k) for side in known.shape)
-        assert not images[:, ~given].any()
-        for i, j in given.nonzero()[:20].tolist():
+    for k, (images, told) in enumerate(reversed(pyramid.sizes)):
+        assert told.shape == tuple(-(-side // 2**k) for side in known.shape)
+        assert not images[:, ~told].any()
+        for i, j in told.nonzero()[:20].tolist():
             rows, columns = slice(i * 2**k, (i + 1) * 2**k), slice(j * 2**k, (j + 1) * 2**k)
             assert known[rows, columns].all()
             if part[rows, columns].shape[:2] == (2**k, 2**k):

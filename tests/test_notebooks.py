@@ -5,7 +5,6 @@ their last digit, pictures to two of 255 levels on average. A cell whose outcome
 machines, says so with a line `#| tolerance: 0.1`: its numbers may be off by that share, its figures by that share of the range."""
 import base64
 import io
-import os
 import re
 import sys
 import warnings

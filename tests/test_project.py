@@ -18,15 +18,15 @@ PAGES = [path for path in NOTEBOOKS if path.stem != "index"]
 WITHOUT_MODULE = {"00_whole", "22_strategies"}
 MODULES = sorted(path for path in (ROOT / "my3yearold").glob("*.py") if not path.stem.startswith("_"))
 FLOORS = [                                  # a module imports from the floors above it in this list, never from its own
-    {"files"},
-    {"scenes", "captions", "masks", "qrnn", "attention", "losses", "sampling", "guidance", "show", "muon"},
-    {"pictures", "runs"},
-    {"data", "trunks", "cutout"},
-    {"model", "batches"},
-    {"saving", "ancestral"},
-    {"training", "gibbs", "coarse_to_fine"},
-    {"likelihood"},
-    {"inpaint"},
+    {"architecture", "arrays", "attention", "chance", "completion", "files", "guidance", "losses_on_levels", "muon",
+     "qrnn", "scenes", "show", "yardsticks"},
+    {"captions", "heads", "holes", "losses", "names", "pictures", "runs", "sampling", "trunks"},
+    {"cutout", "masks", "model", "pickles", "tables"},
+    {"ancestral", "saving", "sources"},
+    {"budgets", "data", "likelihood"},
+    {"batches", "coarse_to_fine", "config", "gibbs", "remasking"},
+    {"inpaint", "resuming"},
+    {"training"},
     {"cli"},
 ]
 

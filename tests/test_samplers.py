@@ -13,7 +13,7 @@ from my3yearold.chance import uniforms
 from my3yearold.yardsticks import TinyJoint, chi_square, two_pixels
 from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, yao_schedule
 from my3yearold.remasking import remasking
-from my3yearold.sampling import Central, chain, draw, one_shot, open_hole, redraw
+from my3yearold.sampling import Central, draw, one_shot
 from my3yearold.show import animate, contact_sheet, hole, paint_plan, show_images, to_pil
 
 LEVELS = 5

@@ -23,7 +23,7 @@ from safetensors.torch import save_file
 pytest.importorskip("accelerate", reason="training is tested with the train extra installed")
 from my3yearold import config as config_module
 from my3yearold import runs, saving, training
-from my3yearold.batches import Examples, questions, shares, strata
+from my3yearold.batches import Examples, shares, strata
 from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.cli import main
@@ -32,7 +32,7 @@ from my3yearold.masks import centre
 from my3yearold.model import OrderlessNADE
 from my3yearold.runs import checkpoints, newest_checkpoint
 from my3yearold.saving import load_model, save_model
-from my3yearold.training import TrainConfig, check, engine, read_config, train
+from my3yearold.training import TrainConfig, check, read_config, train
 
 TINY = TrainConfig(precision="float32", size=16, num_scenes=64, widths=(16, 24), blocks=(1, 1), batch_size=4, max_steps=12, warmup=2, validate_every=2,
                    num_valid=4, scored=90, device="cpu")
@@ -131,7 +131,6 @@ def test_a_loss_that_is_no_number_is_traced(tmp_path, monkeypatch):
         return loss * float("nan") if broken.calls == 6 else loss
     monkeypatch.setattr(training, "train_step", broken)
     with pytest.raises(FloatingPointError) as error: train(replace(TINY, run=str(tmp_path)))
-    config = replace(TINY, run=str(tmp_path))
     pictures = Examples(load_data("scenes", "train", 16, 64), Vocabulary.build([]), torch.device("cpu")).index(5, 4, 0).tolist()
     for word in ("at step 5", "checkpoint-00000004.safetensors", "smaller learning rate", *(f"scene-{i}" for i in pictures)): assert word in str(error.value)
     assert all(torch.isfinite(v).all() for v in newest_checkpoint(tmp_path)[1].values())
