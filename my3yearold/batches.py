@@ -102,8 +102,8 @@ def training_masks(
     given = mixture(n, size, masks, generator, device, stratified)
     if boxes is None or not objects: return given
     in_box, is_blank, alike, *grow = uniform_rows(n, 7, generator, device)[..., None, None, None].unbind(1)
-    grow = torch.cat(grow, 1)[..., 0, 0]
-    region = _box(boxes.to(device), torch.where(alike[..., 0, 0] < 0.5, grow[:, :1], grow), size)
+    growth = torch.cat(grow, 1)[..., 0, 0]
+    region = _box(boxes.to(device), torch.where(alike[..., 0, 0] < 0.5, growth[:, :1], growth), size)
     in_region = torch.where(is_blank < 0.2, ~region, orderless(n, size, generator, region, device, skew=4))
     return torch.where(in_box < objects, in_region, given)
 

@@ -236,7 +236,8 @@ def check_device(name: str) -> None:
 
 def check_size(config: DataConfig, model: OrderlessNADE) -> None:
     "ValueError where pictures of this size cannot go through the trunk."
-    if config.size % (fold := model.trunk.fold):
+    fold: int = model.trunk.fold       # type: ignore[assignment]     # a module may have any attribute
+    if config.size % fold:
         raise ValueError(f"size is {config.size}, which cannot be halved to 1/{fold}; use one that {fold} divides")
 
 # %% ../nbs/config.ipynb #fa222460

@@ -7,15 +7,14 @@ __all__ = ['Range', 'rectangle', 'centre', 'brush', 'free_form', 'bernoulli', 'c
 
 # %% ../nbs/holes.ipynb #5f463b1e
 import math
-from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
+
+from .chance import Chance, uniform_rows
 
 Range = float | tuple[float, float] # a number, or a range (low, high), both ends included
-
-from .chance import uniform_rows
 
 # %% ../nbs/holes.ipynb #ff13aa12
 def _range(name, value, least, most=math.inf) -> tuple:
@@ -47,7 +46,7 @@ def rectangle(
     size: int, # height and width of the picture
     height: Range, # of the hole: a number, or a range (low, high), both ends included
     width: Range, # likewise
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
 ) -> Tensor: # given, bool (n, 3, size, size)
     "One hidden rectangle per picture, all channels: sides uniform, then place uniform among those inside the picture."
@@ -104,7 +103,7 @@ def brush(
     size: int, # height and width
     strokes: Range = (1, 4), # per picture: a number, or a range (low, high), both ends included
     width: Range | None = None, # of the brush in pixels, from 1 up, for each stroke; None = (size/16, size/5)
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
 ) -> Tensor: # given, bool (n, 3, size, size)
     """Random thick strokes hidden in all channels, after the free-form masks of Yu et al. (1806.03589);
@@ -124,7 +123,7 @@ def free_form(
     size: int, # height and width
     strokes: Range = (1, 4), # as for `brush`
     rectangles: Range = (0, 2), # per picture: a number, or a range (low, high), both ends included
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
 ) -> Tensor: # given, bool (n, 3, size, size)
     """Strokes and rectangles (sides from an eighth to half the picture) hidden together in all channels,
@@ -142,7 +141,7 @@ def bernoulli(
     n: int, # number of pictures
     size: int, # height and width
     p: Range, # chance of each variable to be given: a number, or a range from which each picture draws its own
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
 ) -> Tensor: # given, bool (n, 3, size, size)
     "A coin per variable. With p=(0, 1) the number given is uniform on 0..D, by the Beta-binomial identity."
@@ -177,7 +176,7 @@ def contiguish(
     size: int, # height and width
     radius: int, # of the neighbourhood in pixels: 8 for 17x17
     shape: str = "square", # or "diamond", "disc"
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
 ) -> Tensor: # given, bool (n, 3, size, size)
     """Given where every coin of the neighbourhood comes up, with chance p^(1/area) each and p uniform,

@@ -259,7 +259,7 @@ class Inpainter:
             model.eval(), vocabulary, weights, guidance_scale)
 
     @classmethod
-    def from_pretrained(cls, weights: str | Path = "photos", device: str = "cpu") -> "Inpainter":
+    def from_pretrained(cls, weights: str | Path = "photos", device: str | torch.device = "cpu") -> "Inpainter":
         """Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id;
         a device's name, or `auto`."""
         folder = weights_folder(weights)

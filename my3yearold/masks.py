@@ -8,12 +8,11 @@ __all__ = ['MASKS', 'orderless', 'orderless_in_rectangle', 'spread_order', 'spre
 
 # %% ../nbs/04_masks.ipynb #ccc85b47
 import math
-from collections.abc import Sequence
 from functools import partial
 
 import torch
-from torch import Generator, Tensor
-from .chance import uniform_rows
+from torch import Tensor
+from .chance import Chance, uniform_rows
 from .holes import bernoulli, brush, centre, contiguish, free_form, rectangle
 
 # %% ../nbs/04_masks.ipynb #aa99c523
@@ -57,7 +56,7 @@ def _stratify(u, generator):
 def orderless(
     n: int, # number of pictures
     size: int = 64, # height and width
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     region: Tensor | None = None, # bool, broadcasts to (n, 3, size, size), True = inside; None = everywhere
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
     stratified: bool = False, # spread the numbers given evenly over the batch; needs one generator for all pictures
@@ -78,7 +77,7 @@ def orderless(
 def orderless_in_rectangle(
     n: int, # number of pictures
     size: int = 64, # height and width
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     sides: tuple | None = None, # range (low, high) of the rectangle's sides; None = (size//8, size), at least 1
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
     stratified: bool = False, # spread the shares given evenly over the batch; needs one generator for all pictures
@@ -99,7 +98,7 @@ def _spread_chances(u, levels): # (n, 2 + levels) uniform -> shifts (n, 2), numb
 def spread_order(
     n: int, # number of pictures
     height: int, width: int, # of them
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
 ) -> Tensor: # (n, 3, height, width) float64 in [0, 1): low keys first
     """A random order of which every prefix covers the picture evenly: recursive 2x2 squares,
@@ -118,7 +117,7 @@ def spread_order(
 def spread(
     n: int, # number of pictures
     size: int = 64, # height and width
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     region: Tensor | None = None, # bool, broadcasts to (n, 3, size, size), True = inside; None = everywhere
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
     stratified: bool = False, # spread the shares given evenly over the batch; needs one generator for all pictures
@@ -136,7 +135,7 @@ def spread(
 def lattice(
     n: int, # number of pictures
     size: int = 64, # height and width
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     region: Tensor | None = None, # bool, broadcasts to (n, 3, size, size), True = inside; None = everywhere
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
     stratified: bool = False, # as for `spread`
@@ -205,7 +204,7 @@ def mixture(
     n: int, # number of pictures
     size: int, # height and width
     weights: str | dict, # text or dict, see `parse_mixture`
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
     device: torch.device | str | None = None, # where the result lives; None = the generator's device
     stratified: bool = False, # spread the orderless kinds' shares evenly, each over its pictures of the batch
 ) -> Tensor: # given, bool (n, 3, size, size)
@@ -227,7 +226,7 @@ def mixture(
 def subset(
     hidden: Tensor, # bool (N, 3, H, W)
     limit: int, # at most so many per picture, >= 1
-    generator: Generator | Sequence[Generator] | None = None, # one, or a list of one per picture; None = torch's own
+    generator: Chance = None, # one, or a list of one per picture; None = torch's own
 ) -> Tensor: # where, bool (N, 3, H, W)
     "A uniformly random subset of the True entries of each picture: `limit` of them, or all where there are fewer."
     if limit < 1: raise ValueError(f"limit {limit} scores nothing: use at least 1")

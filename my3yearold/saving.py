@@ -120,7 +120,7 @@ def network_of(
     return model
 
 # %% ../nbs/saving.ipynb #59171e88
-def pick_device(name: str = "auto") -> torch.device:
+def pick_device(name: str | torch.device = "auto") -> torch.device:
     "auto, cpu, cuda or cuda:1; ValueError for what is unknown, or not there."
     if name == "auto": name = "cuda" if torch.cuda.is_available() else "cpu"
     try: device = torch.device(name)
