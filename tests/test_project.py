@@ -155,6 +155,13 @@ def test_imports_are_found(tmp_path):
 
 
 @each_module
+def test_module_says_what_it_is(path):
+    "In a whole sentence on a line of its own: the first line of its page's claim."
+    first = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")), clean=False).splitlines()[0]
+    assert first.endswith(".") and len(first) <= 114, first
+
+
+@each_module
 def test_development_tools_stay_out(path):
     "A bare installation has no fastcore, nbdev or IPython: no module imports them at its top."
     tree = ast.parse(path.read_text(encoding="utf-8"))
