@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 from my3yearold.ancestral import ancestral
-from my3yearold.budgets import surest_first, growing, in_pieces, losses_by_known, spend
+from my3yearold.budgets import growing, in_pieces, losses_by_known, spend
 from my3yearold.data import course_archive
 from my3yearold.gibbs import chain_of_2017, constant, cosine_schedule, gibbs, mending_schedule
 from my3yearold.guidance import guided
@@ -36,9 +36,9 @@ RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generator
     "ancestral, equal turns": lambda p, x, g, k, fitted, r: ancestral(p, x, g, evaluations=k, generator=r),
     "ancestral, fitted turns": lambda p, x, g, k, fitted, r: ancestral(p, x, g, evaluations=fitted, generator=r),
     "ancestral, one by one": lambda p, x, g, k, fitted, r: ancestral(p, x, g, generator=r),
-    "ancestral, greedy": lambda p, x, g, k, fitted, r: surest_first(p, x, g, "greedy", k, r),
-    "ancestral, antigreedy": lambda p, x, g, k, fitted, r: surest_first(p, x, g, "antigreedy", k, r),
-    "ancestral, margin": lambda p, x, g, k, fitted, r: surest_first(p, x, g, "margin", k, r),
+    "ancestral, greedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "greedy", k, r),
+    "ancestral, antigreedy": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "antigreedy", k, r),
+    "ancestral, margin": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "margin", k, r),
     "remasking, rate 0.05": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.05, generator=r),
     "surest kept": lambda p, x, g, k, fitted, r: remasking(p, x, g, k, 0.0, "surest", r),
     "Gibbs, Yao": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, generator=r),

@@ -12,12 +12,11 @@ from functools import partial
 from itertools import islice
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from .chance import uniforms
-from .sampling import State, chain, draw, open_hole, redraw
+from .chance import Chance, uniforms
+from .sampling import State, chain, open_hole, redraw
 from .ancestral import ancestral, turns
-from .budgets import growing
 
 # %% ../nbs/19_gibbs.ipynb #900b698b
 Schedule = Callable[[int, int], float]  # (step from 0, length of the chain) -> probability of being redrawn
@@ -52,7 +51,7 @@ def blocks(
     hidden: Tensor,                     # (N, 3, H, W) bool
     num_steps: int = 100,
     schedule: Schedule = yao_schedule,
-    generator: Generator | list[Generator] | None = None,  # a list: one per picture
+    generator: Chance = None,  # a list: one per picture
 ) -> Iterator[Tensor]:
     """What each step redraws, `(N, 3, H, W)` bool. Step 0 redraws the whole hole; step n redraws each hidden variable
     with probability `schedule(n, num_steps)`."""
@@ -70,7 +69,7 @@ def gibbs(
     num_steps: int = 100,               # evaluations of `predict`, the start included
     schedule: Schedule = yao_schedule,
     block: str = "independent",         # its variables blind to each other; or "ancestral", one after the other
-    generator: Generator | list[Generator] | None = None,  # a list: one per picture
+    generator: Chance = None,  # a list: one per picture
     temperature=1.0,                    # as in `draw`
     start: int | list[float] | tuple[float, ...] | Tensor = 1,  # evaluations of the first filling (1 = one shot),
                                         # or the sizes of its turns, as shares; or pictures to start from
@@ -84,12 +83,12 @@ def gibbs(
     if block not in ("independent", "ancestral"):
         raise ValueError(f"block {block!r} is not known: use 'independent' or 'ancestral'")
     if num_steps < 1: raise ValueError(f"num_steps={num_steps}: a chain has at least 1 step")
-    spent = 0 if torch.is_tensor(start) else len(start) if isinstance(start, (list, tuple)) else start
-    if not torch.is_tensor(start) and not 1 <= spent <= num_steps:
-        raise ValueError(f"start={start}: the first filling takes 1 to num_steps={num_steps} evaluations")
     empty, hidden = open_hole(images, given)
-    images = torch.where(given, images, start) if torch.is_tensor(start) else empty
-    turn = hidden.long() - 1 if spent <= 1 else turns(hidden, order, start, generator)
+    if isinstance(start, Tensor): spent, images = 0, torch.where(given, images, start)
+    else: spent, images = len(start) if isinstance(start, (list, tuple)) else start, empty
+    if not isinstance(start, Tensor) and not 1 <= spent <= num_steps:
+        raise ValueError(f"start={start}: the first filling takes 1 to num_steps={num_steps} evaluations")
+    turn = hidden.long() - 1 if isinstance(start, Tensor) or spent == 1 else turns(hidden, order, start, generator)
     filling = ((turn < t, turn == t) for t in range(spent))
     mending = islice(blocks(hidden, num_steps - spent + 1, schedule, generator), 1, None)
     first = chain(predict, images, filling, generator, temperature if start_temperature is None else start_temperature)
@@ -122,7 +121,7 @@ def chain_of_2017(
     num_steps: int = 100,   # evaluations of `predict`
     start: str = "black",   # what the hole holds at first, as of 2 April 2017; or "noise", as later
     eta: float = 0.7,       # as of 2 April 2017; 0.4 later
-    generator: Generator | list[Generator] | None = None,  # a list: one per picture
+    generator: Chance = None,  # a list: one per picture
 ) -> Iterator[State]:
     """The predecessor's chain as its code ran it: each hidden variable is KEPT with the probability of `yao_schedule`,
     and the others are redrawn blind to each other, at temperature 1. It is here to be compared with."""

@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 from .captions import Vocabulary, tokens
-from .chance import given_or_fresh
+from .chance import with_seeds
 from .coarse_to_fine import Pyramid, any_size, halved, sharpen, tiles_to_draw
 from .cutout import Cutout, Region, as_hole, as_picture
 from .model import OrderlessNADE
@@ -26,7 +26,7 @@ from .saving import load_model, pick_device, weights_folder
 from .sampling import Central, State, one_shot
 from .ancestral import ancestral
 from .budgets import growing
-from .sampling import entropy
+from .ancestral import entropy
 from .gibbs import gibbs, mending_schedule
 from .guidance import guided
 from .likelihood import bits_per_dim
@@ -237,7 +237,7 @@ def settle(
     if not isinstance(caption, str | None): raise TypeError(f"caption must be a string, not {caption!r}")
     scale = pipe.guidance_scale if guidance_scale is None else guidance_scale
     check_settings(strategy, steps, temperature, n, scale)
-    generator, seeds = given_or_fresh(generator, n)
+    generator, seeds = with_seeds(generator, n)
     temperature = TEMPERATURES[strategy] if temperature is None else temperature
     return dict(weights=pipe.weights, caption=caption or "", strategy=strategy, num_inference_steps=steps,
                 temperature=float(temperature), guidance_scale=float(scale), num_images_per_prompt=n,

@@ -9,10 +9,10 @@ __all__ = ['remasking']
 from collections.abc import Callable, Iterator
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from .budgets import lowest
-from .chance import uniforms
+from .ancestral import lowest
+from .chance import Chance, uniforms
 from .sampling import State, draw, open_hole
 
 # %% ../nbs/20_remasking.ipynb #bc6dfa40
@@ -24,7 +24,7 @@ def remasking(
     num_steps: int = 100,   # evaluations of `predict`
     rate: float = 0.1,      # chance that a variable drawn before is hidden again, before each turn but the first
     keep: str = "random",   # of what is hidden, draw a random part; or draw all and keep the "surest"
-    generator: Generator | list[Generator] | None = None,  # a list: one per picture
+    generator: Chance = None,  # a list: one per picture
     temperature=1.0,        # as in `draw`
 ) -> Iterator[State]:       # one a turn; `redrawn` holds what was drawn and kept, `log_prob` is of that
     """Ancestral turns of equal size that take draws back, a variant of ReMDM (2503.00307). With keep="surest" and rate

@@ -104,6 +104,17 @@ def test_pit_is_uniform_for_the_right_law_only(seed, levels):
     assert bins(u) > 1e-6 > bins(pit(3 * logits, values, seeded(seed + 2)))
 
 
+@pytest.mark.parametrize("evaluations", [None, 2])
+def test_nothing_hidden_costs_nothing(evaluations):
+    mean, error = bits_per_dim(LAW, LAW.images[:2], torch.ones(2, 3, 1, 2, dtype=torch.bool), evaluations)
+    assert not mean.any() and not error.any()
+
+
+def test_without_captions_there_is_nothing_to_say_of_them():
+    found = likelihood.evaluate(*tiny_model(), torch.zeros(2, 3, 16, 16, dtype=torch.uint8), [[], []], 2)
+    assert set(found) == {"whole", "centre"}
+
+
 def test_refusal():
     with pytest.raises(ValueError, match="at least 2"): bits_per_dim(LAW, LAW.images[:1], torch.zeros(1, 3, 1, 2, dtype=torch.bool), 1)
 

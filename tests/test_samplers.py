@@ -8,13 +8,12 @@ from hypothesis import given as draws, settings, strategies as st
 from PIL import Image
 
 from my3yearold.ancestral import ancestral, cuts, turns
-from my3yearold.budgets import entropy_bounded, spend, surest_first
-from my3yearold.chance import uniforms
-from my3yearold.yardsticks import TinyJoint, chi_square, two_pixels
+from my3yearold.budgets import entropy_bounded, spend
 from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, yao_schedule
 from my3yearold.remasking import remasking
 from my3yearold.sampling import Central, draw, one_shot
 from my3yearold.show import animate, contact_sheet, hole, paint_plan, show_images, to_pil
+from my3yearold.yardsticks import chi_square, two_pixels
 
 LEVELS = 5
 SAMPLERS = {
@@ -25,9 +24,9 @@ SAMPLERS = {
     "spread in 3, central": lambda *a, **k: ancestral(*a, order="spread", evaluations=3, temperature=Central(0.5), **k),
     "ancestral in 3": lambda *a, **k: ancestral(*a, evaluations=3, **k),
     "ancestral in 1, 2, 4 of 7": lambda *a, **k: ancestral(*a, evaluations=[1, 2, 4], **k),
-    "greedy": lambda *a, **k: surest_first(*a, order="greedy", **k),
-    "antigreedy in 3": lambda *a, **k: surest_first(*a, order="antigreedy", evaluations=3, **k),
-    "margin in 2": lambda *a, **k: surest_first(*a, order="margin", evaluations=2, **k),
+    "greedy": lambda *a, **k: ancestral(*a, order="greedy", **k),
+    "antigreedy in 3": lambda *a, **k: ancestral(*a, order="antigreedy", evaluations=3, **k),
+    "margin in 2": lambda *a, **k: ancestral(*a, order="margin", evaluations=2, **k),
     "entropy bounded": lambda *a, **k: entropy_bounded(*a, bound=3.0, **k),
     "gibbs": lambda *a, **k: gibbs(*a, num_steps=6, **k),
     "gibbs from 3 turns": lambda *a, **k: gibbs(*a, num_steps=6, start=3, **k),
@@ -237,30 +236,6 @@ def test_draw_keeps_the_rarest_levels():
     assert values.tolist() == [0, 1]
 
 
-def test_chi_square_is_calibrated():
-    law = torch.softmax(torch.randn(20, generator=seeded(0)), 0)
-    p = [chi_square(draw(law.log().expand(2000, 20), seeded(s))[0].bincount(minlength=20), law) for s in range(200)]
-    assert 0.35 < sum(p) / 200 < 0.65 and min(p) > 1e-4
-
-
-def test_uniforms_come_in_row_major_order_from_each_own_generator():
-    where = torch.tensor([[True, True], [False, False], [True, False]])
-    u = uniforms(where, [seeded(s) for s in range(3)])
-    expected = [torch.rand(2, generator=seeded(0), dtype=torch.float64), torch.rand(1, generator=seeded(2), dtype=torch.float64)]
-    assert torch.equal(u, torch.cat(expected)) and u.dtype == torch.float64
-
-
-def test_the_yardstick_agrees_with_summing():
-    joint = TinyJoint(torch.rand(64, generator=seeded(0)), levels=2, height=1, width=2)
-    for index in range(0, 64, 7):
-        x, known = joint.images[[index]], torch.rand(1, 3, 1, 2, generator=seeded(index)) < 0.5
-        agrees = ((joint.images == x) | ~known).flatten(1).all(1)
-        p = joint(x, known, ~known).softmax(-1)
-        for row, d in zip(p, (~known).flatten().nonzero().flatten()):
-            on = (joint.images.flatten(1)[:, d] == 1) & agrees
-            assert torch.isclose(row[1], joint.law[on].sum() / joint.law[agrees].sum())
-
-
 def filled(sampler, joint, n=20_000, **options):
     blank = torch.zeros(n, *joint.shape, dtype=torch.uint8)
     *_, last = sampler(joint, blank, torch.zeros_like(blank, dtype=torch.bool), **options)
@@ -461,14 +436,14 @@ def test_spend_finds_what_brute_force_finds(losses, data):
 @pytest.mark.parametrize("order", ["greedy", "antigreedy", "margin"])
 def test_orders_that_look_first_draw_from_the_law(order):
     joint = two_pixels()
-    assert chi_square(filled(surest_first, joint, order=order, generator=seeded(1)), joint.law) > 0.001
+    assert chi_square(filled(ancestral, joint, order=order, generator=seeded(1)), joint.law) > 0.001
 
 
 def test_greedy_draws_the_surest_first():
     logits = torch.zeros(12, LEVELS)
     logits[:, 0] = torch.arange(12.0)                                   # the later, the surer
     predict = lambda images, given, where: logits[where.flatten()]
-    states = list(surest_first(predict, torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 3, 2, 2, dtype=torch.bool), "greedy", 4, seeded(0)))
+    states = list(ancestral(predict, torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 3, 2, 2, dtype=torch.bool), "greedy", 4, seeded(0)))
     assert [s.redrawn.flatten().nonzero().flatten().tolist() for s in states] == [[9, 10, 11], [6, 7, 8], [3, 4, 5], [0, 1, 2]]
 
 
