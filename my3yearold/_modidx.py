@@ -664,4 +664,5 @@ d = { 'settings': { 'branch': 'main',
                                        'my3yearold.yardsticks.picture_metrics': ( 'yardsticks.html#picture_metrics',
                                                                                   'my3yearold/yardsticks.py'),
                                        'my3yearold.yardsticks.telea': ('yardsticks.html#telea', 'my3yearold/yardsticks.py'),
-                                       'my3yearold.yardsticks.two_pixels': ('yardsticks.html#two_pixels', 'my3yearold/yardsticks.py')}}}
+                                       'my3yearold.yardsticks.two_pixels': ('yardsticks.html#two_pixels', 'my3yearold/yardsticks.py'),
+                                       'my3yearold.yardsticks.wilson': ('yardsticks.html#wilson', 'my3yearold/yardsticks.py')}}}
