@@ -7,13 +7,17 @@ __all__ = ['MARGIN', 'halved', 'halved_hole', 'doubled', 'Pyramid', 'any_size', 
            'tiles_to_draw']
 
 # %% ../nbs/24_coarse_to_fine.ipynb #0006269a
+from collections.abc import Iterator
 import torch
 import torch.nn.functional as F
+from PIL import Image
+from torch import Tensor
 from .ancestral import ancestral
 from .budgets import growing
+from .chance import Chance
 from .cutout import Cutout, Region, bounds, pixels_of, region_around
 from .pictures import to_srgb
-from .sampling import State, redraw
+from .sampling import Predict, State, Temperature, redraw
 
 # %% ../nbs/24_coarse_to_fine.ipynb #6242c255
 def _quarters(x): # (..., h, w) -> the four pixels of each two by two, (..., ceil(h / 2), ceil(w / 2)) each
@@ -21,16 +25,18 @@ def _quarters(x): # (..., h, w) -> the four pixels of each two by two, (..., cei
     if x.shape[-1] % 2: x = torch.cat([x, x[..., -1:]], -1)
     return [x[..., i::2, j::2] for i in (0, 1) for j in (0, 1)]
 
-def halved(images): # (..., h, w) uint8 -> uint8
+def halved(images: Tensor) -> Tensor: # (..., h, w) uint8 -> uint8, half as large
     "The averages of two by two pixels, rounded."
     return ((sum(q.short() for q in _quarters(images)) + 2) // 4).to(torch.uint8)
 
-def halved_hole(given): # (h, w) bool -> bool
+def halved_hole(given: Tensor) -> Tensor: # (h, w) bool -> bool, half as large
     "What is given at half the size: a pixel all of whose four are."
     a, b, c, d = _quarters(given)
     return a & b & c & d
 
-def doubled(images, height, width): # (..., ceil(height / 2), ceil(width / 2)) -> (..., height, width)
+def doubled(
+    images: Tensor, height: int, width: int, # (..., ceil(height / 2), ceil(width / 2))
+) -> Tensor: # (..., height, width)
     "Each pixel as two by two."
     return images.repeat_interleave(2, -2).repeat_interleave(2, -1)[..., :height, :width]
 
@@ -39,7 +45,10 @@ class Pyramid(Cutout):
     """One picture and its hole at the picture's own size and at halves of it, down to the model's.
     `sizes` is a list of (images (3, h, w) uint8, given (h, w) bool), the smallest first; `images` and `given` are
     the smallest, as a `Cutout` has them."""
-    def __init__(self, picture, hole, size, around=3): # as for a Cutout; the region is so many holes wide
+    def __init__(
+        self, picture: Image.Image, hole: Tensor, size: int, # as for a Cutout
+        around: int = 3, # the region is so many holes wide
+    ) -> None:
         inner, side = bounds(hole), size
         while side < around * max(inner.shape): side *= 2
         self.picture, self.hole, self.size = picture, hole, size
@@ -54,7 +63,7 @@ class Pyramid(Cutout):
         self.images, self.given = images, given.expand(3, -1, -1).clone()
 
 # %% ../nbs/24_coarse_to_fine.ipynb #9eb42080
-def any_size(predict): # -> predict(images, given, where) for pictures of any height and width
+def any_size(predict: Predict) -> Predict: # for pictures of any height and width
     "Rows and columns made up to multiples of eight by pixels that nobody knows or asks for."
     def padded(images, given, where):
         h, w = images.shape[-2:]
@@ -62,7 +71,7 @@ def any_size(predict): # -> predict(images, given, where) for pictures of any he
     return padded
 
 # %% ../nbs/24_coarse_to_fine.ipynb #e6aa0795
-def lattice(given, reach=4): # (h, w) bool -> (h, w) bool
+def lattice(given: Tensor, reach: int = 4) -> Tensor: # (h, w) bool, pixels -> (h, w) bool
     "The hidden pixels that the coarse filling tells: even rows and columns, further than `reach` from any given one."
     told = torch.zeros_like(given)
     told[::2, ::2] = True
@@ -72,7 +81,7 @@ def lattice(given, reach=4): # (h, w) bool -> (h, w) bool
 # %% ../nbs/24_coarse_to_fine.ipynb #dd6c67da
 MARGIN = 16 # pixels of context around a tile
 
-def tiles(hidden, side=96): # (h, w) bool -> list of Region, those that hold hidden pixels
+def tiles(hidden: Tensor, side: int = 96) -> list[Region]: # (h, w) bool -> those that hold hidden pixels
     "The rectangle around what is hidden, cut into nearly equal parts at most `side` wide and high."
     if not hidden.any(): return []
     top, left, bottom, right = bounds(hidden)
@@ -85,15 +94,15 @@ def tiles(hidden, side=96): # (h, w) bool -> list of Region, those that hold hid
 
 # %% ../nbs/24_coarse_to_fine.ipynb #50a4a04e
 def draw_tile(
-    predict,          # predict(images, given, where) -> logits (K, levels), for pictures of any size
-    images,           # (N, 3, h, w) uint8: what is given, and the lattice's coarse values
-    given, told,      # (h, w) bool: what is known by now; what the coarse filling tells
-    asked,            # (h, w) bool, what is drawn, the lattice's pixels among it
-    generator=None,   # a torch.Generator, or a list of one per picture
-    temperature=1.0,  # as in `draw`
-    turns=4,
-):
-    "Draw each asked variable once: a `State`; `log_prob` is that of all, each given what it was drawn from."
+    predict: Predict,               # for pictures of any size
+    images: Tensor,                 # (N, 3, h, w) uint8: what is given, and the lattice's coarse values
+    given: Tensor, told: Tensor,    # (h, w) bool: what is known by now; what the coarse filling tells
+    asked: Tensor,                  # (h, w) bool, what is drawn, the lattice's pixels among it
+    generator: Chance = None,
+    temperature: Temperature = 1.0, # as in `draw`
+    turns: int = 4,
+) -> State:
+    "Draw each asked variable once; `log_prob` is that of all, each given what it was drawn from."
     given, told, asked = (x.expand(images.shape) for x in (given, told, asked))
     later = ~(given | told | asked)                                    # the margin's pixels of tiles to come
     def honest(images, given, where): return predict(images, given & ~later, where)
@@ -107,12 +116,12 @@ def draw_tile(
 # %% ../nbs/24_coarse_to_fine.ipynb #f904430f
 @torch.no_grad()
 def sharpen(
-    predict,          # as in `draw_tile`
-    sizes,            # of a Pyramid
-    images,           # (N, 3, h, w) uint8: fillings of the smallest size
-    generator=None, temperature=1.0, turns=4,
-    reach=4, side=96, # as in `lattice` and `tiles`
-):
+    predict: Predict,       # as in `draw_tile`
+    sizes: list[tuple[Tensor, Tensor]], # of a Pyramid
+    images: Tensor,         # (N, 3, h, w) uint8: fillings of the smallest size
+    generator: Chance = None, temperature: Temperature = 1.0, turns: int = 4,
+    reach: int = 4, side: int = 96, # as in `lattice` and `tiles`
+) -> Iterator[State]:
     """Draw the hole at each size but the smallest, told by the size before. Yields a `State` a tile, `images` of the
     size being drawn: unlike those of other samplers they are written in place."""
     for shown, given in sizes[1:]:
@@ -124,12 +133,12 @@ def sharpen(
             asked[core] = ~given[core]
             top, left, bottom, right = bounds(asked, MARGIN)
             part = images[..., top:bottom, left:right]
-            state = draw_tile(predict, part, *(x[top:bottom, left:right] for x in (known, told & ~known, asked)),
-                              generator, temperature, turns)
+            here, coarse, wanted = (x[top:bottom, left:right] for x in (known, told & ~known, asked))
+            state = draw_tile(predict, part, here, coarse, wanted, generator, temperature, turns)
             part.copy_(state.images)
             known |= asked
             yield State(images, asked.expand(images.shape), state.log_prob)
 
-def tiles_to_draw(sizes): # -> list of int, for each size but the smallest
+def tiles_to_draw(sizes: list[tuple[Tensor, Tensor]]) -> list[int]: # for each size but the smallest
     "How many states `sharpen` yields."
     return [len(tiles(~given)) for _, given in sizes[1:]]

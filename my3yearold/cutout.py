@@ -7,8 +7,9 @@ __all__ = ['KINDS', 'as_picture', 'centred_hole', 'as_hole', 'everyday_hole', 'R
            'shrink', 'Cutout', 'pixels_of', 'picture_of', 'enlarge', 'membrane']
 
 # %% ../nbs/23_cutout.ipynb #5ab190d3
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
@@ -34,8 +35,9 @@ def _as_pil(array): # -> PIL
                          f"not {array.dtype} of shape {array.shape}")
     return Image.fromarray(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
 
-def as_picture(image, # a path, a PIL picture, a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (3, H, W)
-               ) -> Image.Image: # RGB, upright, transparency laid on white
+def as_picture(
+    image: Any, # a path, a PIL picture, a uint8 array (H, W) or (H, W, 3), or a uint8 tensor (3, H, W)
+) -> Image.Image: # RGB, upright, transparency laid on white
     "The picture a user hands in, as the rest of the page wants it; ValueError for anything else."
     return read_picture(image if isinstance(image, (str, Path, Image.Image)) else _as_pil(_array(image)))
 
@@ -60,9 +62,10 @@ def _mask_levels(mask_image): # -> (H, W) array of 0..255
     levels = np.asarray(read_mask(mask_image, name))
     return levels * np.uint8(255) if levels.max() == 1 else levels
 
-def as_hole(mask_image, # white = fill: whatever as_picture takes, or None for a centred hole, half of each side
-            picture,    # the PIL picture the mask belongs to
-            ) -> torch.Tensor: # (H, W) bool, True = to be filled
+def as_hole(
+    mask_image: Any,      # white = fill: whatever as_picture takes, or None for a centred hole, half of each side
+    picture: Image.Image, # the mask belongs to
+) -> Tensor: # (H, W) bool, True = to be filled
     "The pixels to fill; ValueError when the mask is not of the picture's size, or cannot be read as one."
     width, height = picture.size
     if mask_image is None: return centred_hole(height, width)
@@ -102,17 +105,20 @@ class Region(NamedTuple):
     @property
     def shape(self) -> tuple[int, int]: return self.bottom - self.top, self.right - self.left
 
-def bounds(hole, # (H, W) bool with at least one True
-           margin=0, within=None): # pixels; Region, None: the picture
+def bounds(
+    hole: Tensor,   # (H, W) bool with at least one True
+    margin: int = 0, within: Region | None = None, # pixels; None: the picture
+) -> Region:
     "The rectangle around what is True, wider by a margin where there is room."
     rows, columns = hole.any(1).nonzero().flatten().tolist(), hole.any(0).nonzero().flatten().tolist()
     top, left, bottom, right = within or (0, 0, *hole.shape)
     return Region(max(top, rows[0] - margin), max(left, columns[0] - margin),
                   min(bottom, rows[-1] + 1 + margin), min(right, columns[-1] + 1 + margin))
 
-def region_around(hole, # (H, W) bool with at least one True
-                  size, # the model's size
-                  ) -> Region:
+def region_around(
+    hole: Tensor,   # (H, W) bool with at least one True
+    size: int,      # the model's
+) -> Region:
     "A square twice as large as the hole's bounding box and at least `size`, moved and then cut to fit the picture."
     inner = bounds(hole)
     side = max(size, 2 * (inner.bottom - inner.top), 2 * (inner.right - inner.left))
@@ -125,29 +131,35 @@ def region_around(hole, # (H, W) bool with at least one True
     return Region(top, left, bottom, right)
 
 # %% ../nbs/23_cutout.ipynb #76067dae
-def overlap(n, m):
+def overlap(n: int, m: int) -> Tensor:
     "(m, n) float64: the share of small pixel i (of m) that lies on large pixel j (of n); rows sum to 1."
     i, j = torch.arange(m)[:, None], torch.arange(n)
     shared = torch.minimum((i + 1) * n, (j + 1) * m) - torch.maximum(i * n, j * m)
     return shared.clamp(min=0) / torch.tensor(n, dtype=torch.float64)
 
 # %% ../nbs/23_cutout.ipynb #0eb6cde7
-def shrink(rows_of,  # (top, bottom) -> (C, bottom - top, w), any type: the rows of a picture, from `top` up to `bottom`
-           shape,    # (h, w) of the picture
-           size, strip=512) -> torch.Tensor: # (C, size, size) float64
+def shrink(
+    rows_of: Callable[[int, int], Tensor], # (top, bottom) -> (C, bottom - top, w), any type: rows of a picture
+    shape: tuple[int, int],                # (h, w) of the picture
+    size: int, strip: int = 512,
+) -> Tensor: # (C, size, size) float64
     "Averages over the footprints of `size` x `size` small pixels, a strip of the picture at a time."
     rows, columns = overlap(shape[0], size), overlap(shape[1], size).T
     edges = [*range(0, shape[0], strip), shape[0]]
-    return sum(rows[:, top:bottom] @ (rows_of(top, bottom).double() @ columns) for top, bottom in zip(edges, edges[1:]))
+    strips = [rows[:, top:bottom] @ (rows_of(top, bottom).double() @ columns) for top, bottom in zip(edges, edges[1:])]
+    return torch.stack(strips).sum(0)
 
 # %% ../nbs/23_cutout.ipynb #a4ad96d7
 class Cutout:
     """One picture and its hole at the model's size, and the way back.
     `images` and `given` are (3, size, size), uint8 and bool."""
-    def __init__(self, picture, # PIL RGB, which may carry a colour profile
-                 hole,          # (H, W) bool, True = to be filled
-                 size,          # the model's size
-                 region=None):  # Region; None: the one around the hole
+    def __init__(
+        self,
+        picture: Image.Image,          # RGB, may carry a colour profile
+        hole: Tensor,                  # (H, W) bool, True = to be filled
+        size: int,                     # the model's
+        region: Region | None = None,  # None: the one around the hole
+    ) -> None:
         self.picture, self.hole, self.size = picture, hole, size
         self.region = top, left, bottom, right = region or region_around(hole, size)
         shape = self.region.shape
@@ -157,9 +169,11 @@ class Cutout:
         # what is hidden never leaves the door
         self.images = shrink(pixels, shape, size).round().to(torch.uint8) * self.given
 
-    def put_back(self, filling, # (3, h, w) uint8, the region filled, at any size
-                 seam=True,     # correct the seam of what was resized, see below
-                 ) -> Image.Image:
+    def put_back(
+        self,
+        filling: Tensor,    # (3, h, w) uint8, the region filled, at any size
+        seam: bool = True,  # correct the seam of what was resized, see below
+    ) -> Image.Image:
         "The picture with its hole filled; only the hole's pixels are written."
         seam = seam and filling.shape[1:] != self.region.shape
         box = top, left, bottom, right = bounds(self.hole, 32, self.region)
@@ -173,25 +187,32 @@ class Cutout:
         result.paste(picture_of(pixels), (left, top))
         return result
 
-def pixels_of(picture): return torch.from_numpy(np.array(picture)).permute(2, 0, 1)         # PIL RGB -> (3, H, W) uint8
-def picture_of(pixels): return Image.fromarray(pixels.permute(1, 2, 0).numpy())             # and back
+def pixels_of(picture: Image.Image) -> Tensor: # RGB -> (3, H, W) uint8
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+def picture_of(pixels: Tensor) -> Image.Image: # and back
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 # %% ../nbs/23_cutout.ipynb #43919112
-def enlarge(filling, # (3, h, w) uint8, the small picture of a region
-            region, box, # of the large picture: Region, and the part of it that is wanted
-            profile=None): # bytes of a colour profile
+def enlarge(
+    filling: Tensor,              # (3, h, w) uint8, the small picture of a region
+    region: Region, box: Region,  # of the large picture, and the part of it that is wanted
+    profile: bytes | None = None, # of colours
+) -> Tensor:
     "The box (3, H, W) uint8 out of the filling enlarged to its region, bicubic, in the colours of the profile."
     down, across = (small / large for small, large in zip(filling.shape[1:], region.shape))
-    part = [(box.left - region.left) * across, (box.top - region.top) * down,
-            (box.right - region.left) * across, (box.bottom - region.top) * down]
+    part = ((box.left - region.left) * across, (box.top - region.top) * down,
+            (box.right - region.left) * across, (box.bottom - region.top) * down)
     resized = picture_of(filling.cpu()).resize((box.right - box.left, box.bottom - box.top),
                                                Image.Resampling.BICUBIC, part)
     return pixels_of(from_srgb(resized, profile))
 
 # %% ../nbs/23_cutout.ipynb #27fc92eb
-def membrane(difference, # (C, H, W) float
-             known,      # (H, W) bool: where difference is to be believed
-             sweeps=4):
+def membrane(
+    difference: Tensor, # (C, H, W) float
+    known: Tensor,      # (H, W) bool: where difference is to be believed
+    sweeps: int = 4,
+) -> Tensor:
     "Continue `difference` smoothly from the known pixels over the others: relaxation from coarse to fine."
     if known.all(): return difference
     if known.shape == (1, 1): return torch.zeros_like(difference)    # nothing known anywhere: nothing to add
@@ -201,8 +222,7 @@ def membrane(difference, # (C, H, W) float
     coarse = pool(difference * weight) / coarse_known.clamp(min=0.1)
     coarse = membrane(coarse, coarse_known > 0, sweeps)
     film = F.interpolate(coarse[None], size=known.shape, mode="bilinear")[0]
-    for sweep in range(sweeps + 1):
-        film = torch.where(known, difference, film)
-        if sweep == sweeps: return film
-        p = F.pad(film[None], (1, 1, 1, 1), mode="replicate")[0]
+    for _ in range(sweeps):
+        p = F.pad(torch.where(known, difference, film)[None], (1, 1, 1, 1), mode="replicate")[0]
         film = (p[:, :-2, 1:-1] + p[:, 2:, 1:-1] + p[:, 1:-1, :-2] + p[:, 1:-1, 2:]) / 4
+    return torch.where(known, difference, film)
