@@ -147,7 +147,7 @@ def shrink(
     rows, columns = overlap(shape[0], size), overlap(shape[1], size).T
     edges = [*range(0, shape[0], strip), shape[0]]
     strips = [rows[:, top:bottom] @ (rows_of(top, bottom).double() @ columns) for top, bottom in zip(edges, edges[1:])]
-    return torch.stack(strips).sum(0)
+    return sum(strips[1:], strips[0])
 
 # %% ../nbs/23_cutout.ipynb #a4ad96d7
 class Cutout:

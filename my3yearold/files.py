@@ -8,6 +8,7 @@ __all__ = ['MARK', 'LOCK', 'LITTER', 'whole', 'write_json', 'save_tensors', 'Mar
            'read_json', 'parse_json', 'out_of_memory']
 
 # %% ../nbs/files.ipynb #aa39fe0c
+from collections.abc import Iterable, Iterator
 import hashlib, os, re, shutil, tempfile, unicodedata
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ from filelock import FileLock, Timeout
 
 # %% ../nbs/files.ipynb #f3a598d2
 @contextmanager
-def whole(path): # yields a Path of the same suffix to write to
+def whole(path: str | Path) -> Iterator[Path]: # of the same suffix, to write to
     """What is written to the path in hand takes the place of `path` when the block succeeds,
     and vanishes when it does not. OSErrors name `path`."""
     path, partial = Path(path), None
@@ -37,12 +38,15 @@ def whole(path): # yields a Path of the same suffix to write to
 _UMASK = os.umask(0o077)
 os.umask(_UMASK)
 
-def write_json(path, value):
+def write_json(path: str | Path, value: Any) -> None:
     "A value as JSON, written whole: dicts, lists, dataclasses, paths; a number that is none (NaN) becomes null."
     with whole(path) as partial: partial.write_bytes(msgspec.json.format(msgspec.json.encode(value), indent=1) + b"\n")
 
 # %% ../nbs/files.ipynb #974d6754
-def save_tensors(tensors, path, metadata=None): # dict of str -> tensor; where; dict of str -> str
+def save_tensors(
+    tensors: dict[str, Any], # name -> torch.Tensor
+    path: str | Path, metadata: dict[str, str] | None = None,
+) -> None:
     "A safetensors file, written whole."
     from safetensors import SafetensorError       # here, since they bring torch, and --help must not wait for that
     from safetensors.torch import save_file
@@ -64,21 +68,24 @@ class Mark(msgspec.Struct):
     source: str = ""           # what a result was made from, as a checksum
     files: dict[str, str] = {} # name -> checksum
 
-def checksum(path): # -> str
+def checksum(path: str | Path) -> str:
     with open(path, "rb") as file: return hashlib.file_digest(file, "sha256").hexdigest()
 
-def mark(folder, kind, source="", files=None): # files: the names that are ours; None: all there are
+def mark(
+    folder: str | Path, kind: str, source: str = "",
+    files: Iterable[str] | None = None, # the names that are ours; None: all there are
+) -> None:
     "Note that the files now in a folder are ours."
     names = sorted(p.name for p in Path(folder).iterdir()) if files is None else files
     checksums = {name: checksum(Path(folder) / name) for name in names if name != MARK}
     write_json(Path(folder) / MARK, Mark("my3yearold", kind, source, checksums))
 
-def mark_of(folder): # -> Mark, or None where there is none that we wrote
+def mark_of(folder: str | Path) -> Mark | None: # None where there is none that we wrote
     path = Path(folder) / MARK
     try: return msgspec.json.decode(path.read_bytes(), type=Mark) if path.is_file() else None
     except (OSError, msgspec.DecodeError, UnicodeDecodeError, RecursionError): return None
 
-def strangers(folder): # -> sorted names
+def strangers(folder: str | Path) -> list[str]: # sorted names
     "What in a folder this program did not write, or not like that."
     known = getattr(mark_of(folder), "files", {})
     def ours(p):
@@ -87,7 +94,7 @@ def strangers(folder): # -> sorted names
     return sorted(p.name for p in Path(folder).iterdir() if not ours(p))
 
 # %% ../nbs/files.ipynb #394aa0ac
-def check_free(folder): # -> None, or ValueError
+def check_free(folder: str | Path) -> None:
     "May a result be put here?"
     folder = Path(folder)
     if folder.is_symlink():
@@ -102,7 +109,7 @@ def check_free(folder): # -> None, or ValueError
 
 # %% ../nbs/files.ipynb #63d25187
 @contextmanager
-def whole_folder(folder, source=""): # yields a Path
+def whole_folder(folder: str | Path, source: str = "") -> Iterator[Path]:
     """A fresh folder to write files into, which takes the place of `folder` when the block succeeds
     and vanishes when it fails."""
     folder = Path(folder)
@@ -128,7 +135,7 @@ def whole_folder(folder, source=""): # yields a Path
         shutil.rmtree(partial, ignore_errors=True)
         if old.exists() and not strangers(old): shutil.rmtree(old, ignore_errors=True)
 
-def tidy(place):
+def tidy(place: str | Path) -> None:
     """Finish what a program that was killed had begun in this folder:
     hidden leftovers of `whole` and `whole_folder` go, a result that was moved aside comes back."""
     for p in Path(place).glob(".my3yearold.*"):
@@ -143,12 +150,12 @@ def tidy(place):
 # %% ../nbs/files.ipynb #cf83a1f1
 def _sealed_line(text): return f"<!-- made by my3yearold, {hashlib.sha256(text.encode()).hexdigest()} -->\n"
 
-def write_page(path, text):
+def write_page(path: str | Path, text: str) -> None:
     "A page of HTML with our seal as its last line, written whole; ValueError if another's page is in the way."
     check_page(path)
     with whole(path) as partial: partial.write_text(text + _sealed_line(text), encoding="utf-8", newline="\n")
 
-def check_page(path): # -> None, or ValueError
+def check_page(path: str | Path) -> None:
     "May our page be put here?"
     path = Path(path)
     if not path.exists() and not path.is_symlink(): return
@@ -160,7 +167,11 @@ def check_page(path): # -> None, or ValueError
 
 # %% ../nbs/files.ipynb #d7bc6043
 @contextmanager
-def only_one(folder, doing, wait=False): # the folder, which is made; what the other one would be doing there
+def only_one(
+    folder: str | Path, # which is made
+    doing: str, # what the other one would be doing there
+    wait: bool = False,
+) -> Iterator[None]:
     """Held by one process at a time; the second waits, or gets a ValueError.
     A folder that was made and stays empty goes again."""
     folder = Path(folder)
@@ -179,28 +190,34 @@ def only_one(folder, doing, wait=False): # the folder, which is made; what the o
 # %% ../nbs/files.ipynb #7731f77e
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d|index\.html)(\..*)?", re.IGNORECASE)
 
-def safe_name(name, most=100): # str -> str of at most `most` bytes
+def safe_name(name: str, most: int = 100) -> str: # of at most `most` bytes
     "A name for a file or folder that every system takes, visible, and not the page's own."
     name = "".join(c if c.isprintable() and c not in '/\\:*?"<>|' else "_" for c in unicodedata.normalize("NFC", name))
     name = name.encode("utf-8", "replace")[:most].decode("utf-8", "ignore").strip(" .")
     return f"_{name}" if not name or _RESERVED.fullmatch(name) else name
 
-def printable(text): # str -> str
+def printable(text: str) -> str:
     "The same text with whatever could steer a terminal, or is no character at all, written as an escape."
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode() for c in text)
 
 # %% ../nbs/files.ipynb #4a2976f3
-def read_json(path, kind=Any, # path; a type
-              remedy="mend it or write it again", most=1 << 28): # what to do; bytes -> a value of the type
+def read_json(
+    path: str | Path, kind: Any = Any, # a type
+    remedy: str = "mend it or write it again", # what to do
+    most: int = 1 << 28, # bytes
+) -> Any: # a value of the type
     """A JSON file as a value of the given type (see msgspec): FileNotFoundError where there is none,
     ValueError, in a sentence, where it holds anything else."""
     path = Path(path)
     if not path.is_file(): raise FileNotFoundError(printable(f"there is no file {path}; check the path"))
     if (size := path.stat().st_size) > most:
         raise ValueError(f"{path} has {size:,} bytes, and at most {most:,} are read; {remedy}")
-    return parse_json(path.read_bytes(), path, kind, remedy)
+    return parse_json(path.read_bytes(), str(path), kind, remedy)
 
-def parse_json(content, name, kind=Any, remedy="mend it or write it again"): # bytes; what errors call it
+def parse_json(
+    content: bytes, name: str, # what errors call it
+    kind: Any = Any, remedy: str = "mend it or write it again",
+) -> Any:
     "The same for bytes in hand."
     try: return msgspec.json.decode(content.removeprefix(b"\xef\xbb\xbf"), type=kind, strict=True)
     except RecursionError: reason = "it is nested too deeply"
@@ -211,7 +228,7 @@ def parse_json(content, name, kind=Any, remedy="mend it or write it again"): # b
     raise ValueError(printable(f"{name} does not hold what it should ({reason[:300]}); {remedy}"))
 
 # %% ../nbs/files.ipynb #6a1697f0
-def out_of_memory(error): # an exception -> bool
+def out_of_memory(error: BaseException) -> bool:
     "Is this how Python, torch or the system's loader say that the memory does not suffice?"
     return isinstance(error, MemoryError) or isinstance(error, (RuntimeError, ImportError)) and bool(re.search(
         "out of memory|not enough memory|allocate memory|bad_alloc|failed to map segment", str(error)))

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from .chance import Chance, uniforms
-from .sampling import State, chain, open_hole, redraw
+from .sampling import Temperature, State, chain, open_hole, redraw
 from .ancestral import ancestral, turns
 
 # %% ../nbs/19_gibbs.ipynb #900b698b
@@ -70,10 +70,10 @@ def gibbs(
     schedule: Schedule = yao_schedule,
     block: str = "independent",         # its variables blind to each other; or "ancestral", one after the other
     generator: Chance = None,  # a list: one per picture
-    temperature=1.0,                    # as in `draw`
+    temperature: Temperature = 1.0,                    # as in `draw`
     start: int | list[float] | tuple[float, ...] | Tensor = 1,  # evaluations of the first filling (1 = one shot),
                                         # or the sizes of its turns, as shares; or pictures to start from
-    start_temperature=None,             # of the first filling; None: `temperature`
+    start_temperature: Temperature | None = None,             # of the first filling; None: `temperature`
     inner: int | None = None,           # evaluations of an ancestral block; None = one for each of its variables
     order: str = "random",              # of an ancestral first filling: one of DEALT
 ) -> Iterator[State]:                   # `num_steps` of them, the turns of the first filling included

@@ -17,13 +17,13 @@ import torch
 from PIL import Image
 from torch import Generator, Tensor
 from .captions import Vocabulary, tokens
-from .chance import with_seeds
+from .chance import Chance, with_seeds
 from .coarse_to_fine import Pyramid, any_size, halved, sharpen, tiles_to_draw
 from .cutout import Cutout, Region, as_hole, as_picture
 from .model import OrderlessNADE
 from .pictures import to_srgb
 from .saving import load_model, pick_device, weights_folder
-from .sampling import Central, State, one_shot
+from .sampling import Central, Predict, State, one_shot
 from .ancestral import ancestral
 from .budgets import growing
 from .ancestral import entropy
@@ -33,22 +33,26 @@ from .likelihood import bits_per_dim
 from .show import hole as painted_hole
 
 # %% ../nbs/25_inpaint.ipynb #9b20880c
-def spread(predict, images, given, steps, temperature, **options) -> Iterable[State]:
+def spread(
+    predict: Predict, images: Tensor, given: Tensor, steps: int, temperature: float, **options: Any,
+) -> Iterable[State]:
     "An ancestral start in a spread order, then small blocks, all from the middle of the distribution."
     return gibbs(predict, images, given, steps, mending_schedule, **options,
                  start=growing(steps - steps // 2, 30.0), order="spread", temperature=Central(temperature))
 
 # %% ../nbs/25_inpaint.ipynb #d62e6f16
-def mended(predict, images, given, steps, temperature, **options) -> Iterable[State]:
+def mended(
+    predict: Predict, images: Tensor, given: Tensor, steps: int, temperature: float, **options: Any,
+) -> Iterable[State]:
     "An ancestral start in random order, a little colder, then small blocks."
     return gibbs(predict, images, given, steps, mending_schedule, **options, start=growing(max(1, steps // 2)),
                  temperature=temperature, start_temperature=0.75 * temperature)
 
-def in_turns(predict, images, given, steps, **options) -> Iterable[State]:
+def in_turns(predict: Predict, images: Tensor, given: Tensor, steps: int, **options: Any) -> Iterable[State]:
     "An ancestral filling in as many turns as steps, in random order."
     return ancestral(predict, images, given, evaluations=steps, **options)
 
-def at_once(predict, images, given, steps, **options) -> Iterable[State]:
+def at_once(predict: Predict, images: Tensor, given: Tensor, steps: int, **options: Any) -> Iterable[State]:
     "Everything in one turn, however many steps are asked for."
     return one_shot(predict, images, given, **options)
 
@@ -62,7 +66,7 @@ TEMPERATURES = dict.fromkeys(strategies, 1.0) | dict.fromkeys(CENTRAL, 0.7)    #
 
 # %% ../nbs/25_inpaint.ipynb #9b6e1a46
 def prices(
-    predict: Callable, images: Tensor, given: Tensor, # (N, 3, H, W) uint8, bool
+    predict: Predict, images: Tensor, given: Tensor, # (N, 3, H, W) uint8, bool
     evaluations: int = 8, # of the network
 ) -> list[float]: # N of them, bits per hidden variable
     "What each filling costs under the model, all of them priced in the same orders."
@@ -71,7 +75,7 @@ def prices(
 
 # %% ../nbs/25_inpaint.ipynb #a26d51f6
 def entropy_map(
-    predict: Callable, images: Tensor, given: Tensor, # (N, 3, H, W) uint8, bool
+    predict: Predict, images: Tensor, given: Tensor, # (N, 3, H, W) uint8, bool
 ) -> Tensor: # (H, W) float, bits
     """Entropy of each hidden variable of the first picture, the others still hidden;
     mean over the channels, zero where nothing is hidden."""
@@ -143,8 +147,8 @@ def follow(
 
 # %% ../nbs/25_inpaint.ipynb #a2fade04
 def chain_of(
-    predict: Callable, told: Callable, # as it is, and guided
-    cutout: Cutout, settings: dict, generator, # as `settle` returns them
+    predict: Predict, told: Predict, # as it is, and guided
+    cutout: Cutout, settings: dict, generator: Chance, # as `settle` returns them
     images: Tensor, given: Tensor, # (N, 3, h, w) uint8, bool: the smallest size
 ) -> tuple[Iterable[State], list[int]]: # the states; how many there are at the smallest size, and at each larger one
     "A chain: of the strategy at the smallest size, and then of the larger ones if it has any."
@@ -158,7 +162,7 @@ def chain_of(
 
 # %% ../nbs/25_inpaint.ipynb #1bdedf4b
 def fill(
-    predict: Callable, told: Callable, cutout: Cutout, settings: dict, generator, # as in `chain_of`
+    predict: Predict, told: Predict, cutout: Cutout, settings: dict, generator: Chance, # as in `chain_of`
     on_step: Callable[[int, int, State], Any], # called with step, number of steps and state
     device: torch.device,
 ) -> Inpainting:
@@ -194,7 +198,9 @@ def _number(value, name): # -> float, or TypeError
     try: return float(value)
     except OverflowError: return math.inf
 
-def check_settings(strategy, steps, temperature, n, guidance_scale=None) -> None:
+def check_settings(
+    strategy: Any, steps: Any, temperature: Any, n: Any, guidance_scale: Any = None, # as a user gave them
+) -> None:
     "ValueError or TypeError, in one sentence, for settings that cannot work."
     if not isinstance(strategy, str) or strategy not in strategies:
         raise ValueError(f"unknown strategy {strategy!r}; there are {', '.join(strategies)}")
@@ -231,7 +237,8 @@ def _scale_of(card, folder): # -> guidance_scale of a card
     return scale
 
 def settle(
-    pipe: "Inpainter", caption, strategy, steps, temperature, n, generator, guidance_scale, # as in a call
+    pipe: "Inpainter", caption: Any, strategy: Any, steps: Any, temperature: Any, n: Any, generator: Any,
+    guidance_scale: Any, # as in a call
 ) -> tuple[dict, Any]: # settings; the generators
     "Check the settings of a call and put in what was left out; ValueError or TypeError, in one sentence."
     if not isinstance(caption, str | None): raise TypeError(f"caption must be a string, not {caption!r}")
@@ -268,8 +275,8 @@ class Inpainter:
 
     @torch.no_grad()
     def __call__(self,
-        image,                      # path, PIL picture, uint8 array (H, W, 3) or tensor (3, H, W)
-        mask_image=None,            # likewise, white = fill, of the same size; None: a centred hole, half of each side
+        image: Any,                 # path, PIL picture, uint8 array (H, W, 3) or tensor (3, H, W)
+        mask_image: Any = None,     # likewise, white = fill, of the same size; None: a centred hole, half of each side
         caption: str | None = "",   # what the picture shows; empty or None: no caption
         strategy: str = "coarse-to-fine",  # or, enlarged, "spread", "gibbs", "yao", "ancestral" or "one-shot"
         num_inference_steps: int = 32,     # at the smallest size; each evaluates the network, a guided one twice

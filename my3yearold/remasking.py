@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .ancestral import lowest
 from .chance import Chance, uniforms
-from .sampling import State, draw, open_hole
+from .sampling import Temperature, State, draw, open_hole
 
 # %% ../nbs/20_remasking.ipynb #bc6dfa40
 @torch.no_grad()
@@ -25,7 +25,7 @@ def remasking(
     rate: float = 0.1,      # chance that a variable drawn before is hidden again, before each turn but the first
     keep: str = "random",   # of what is hidden, draw a random part; or draw all and keep the "surest"
     generator: Chance = None,  # a list: one per picture
-    temperature=1.0,        # as in `draw`
+    temperature: Temperature = 1.0,        # as in `draw`
 ) -> Iterator[State]:       # one a turn; `redrawn` holds what was drawn and kept, `log_prob` is of that
     """Ancestral turns of equal size that take draws back, a variant of ReMDM (2503.00307). With keep="surest" and rate
     0 the values of highest probability are kept, MaskGIT's order (2202.04200) without its noise and its cosine. Raises

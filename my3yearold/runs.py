@@ -8,7 +8,7 @@ __all__ = ['State', 'checkpoints', 'save_checkpoint', 'newest_checkpoint', 'rest
 
 # %% ../nbs/runs.ipynb #0762cd9e
 import csv, json, math, os, platform, re, shlex, signal, subprocess, sys, time, warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
@@ -36,12 +36,15 @@ class State(msgspec.Struct):
     network: dict[str, Any] = {}                    # its arguments
 
 # %% ../nbs/runs.ipynb #2e345599
-def checkpoints(folder): # -> paths, the newest last
+def checkpoints(folder: str | Path) -> list[Path]: # the newest last
     "The checkpoints in a run folder; nothing else, even if its name begins like theirs."
-    found = {p: re.fullmatch(r"checkpoint-(\d{8,})\.safetensors", p.name) for p in Path(folder).glob("checkpoint-*")}
-    return sorted((p for p, name in found.items() if name), key=lambda p: int(found[p][1]))
+    found = [(re.fullmatch(r"checkpoint-(\d{8,})\.safetensors", p.name), p) for p in Path(folder).glob("checkpoint-*")]
+    return [path for _, path in sorted((int(name[1]), path) for name, path in found if name)]
 
-def save_checkpoint(folder, model, average, optimiser, state, keep=3): # state: a dict -> the path
+def save_checkpoint(
+    folder: str | Path, model: torch.nn.Module, average: torch.nn.Module, optimiser: torch.optim.Optimizer,
+    state: dict[str, Any], keep: int = 3, # a `State`; how many stay
+) -> Path:
     """Everything a run needs to go on after step `state['step']`, in one safetensors file: whole, or not there.
     Of the checkpoints up to this one all but the newest `keep` are removed."""
     tensors = {f"model.{k}": v for k, v in model.state_dict().items()}
@@ -58,7 +61,7 @@ def save_checkpoint(folder, model, average, optimiser, state, keep=3): # state: 
 def _kind(optimiser): return type(optimiser).__name__.lower()
 
 # %% ../nbs/runs.ipynb #72faa532
-def newest_checkpoint(folder): # -> path, tensors, state
+def newest_checkpoint(folder: str | Path) -> Any: # path, tensors, state; or None
     "The newest checkpoint that is whole; FileNotFoundError where there is none, ValueError where none can be read."
     paths, reason = checkpoints(folder), None
     anew = "begin anew with --start-over, or in another folder"
@@ -75,7 +78,10 @@ def newest_checkpoint(folder): # -> path, tensors, state
     raise ValueError(f"every checkpoint in {folder} is damaged ({reason}); {anew}")
 
 # %% ../nbs/runs.ipynb #c24672a4
-def restore(found, model, average, optimiser): # found: what `newest_checkpoint` returns
+def restore(
+    found: Any, # what `newest_checkpoint` returns
+    model: torch.nn.Module, average: torch.nn.Module, optimiser: torch.optim.Optimizer,
+) -> Any: # a `State`
     "Put a checkpoint back in place; runs no code from the file. ValueError if it is of another model or optimiser."
     path, tensors, state = found
     def part(prefix): return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
@@ -106,14 +112,14 @@ _WRITTEN = re.compile(r"checkpoint-\d{8,}\.(safetensors|partial)|events\.out\.tf
                       r"|provenance\.jsonl|(config|data|vocabulary|trace)\.json"
                       r"|model/(model\.safetensors|(config|vocabulary|card)\.json)")
 
-def written(folder): # -> paths
+def written(folder: str | Path) -> list[Path]:
     "The files in a run folder that a run wrote."
     folder, model = Path(folder), Path(folder) / "model"
     there = [*folder.glob("*"), *([] if model.is_symlink() else model.glob("*"))]
     def ours(p): return _WRITTEN.fullmatch(p.relative_to(folder).as_posix()) and not p.is_dir()
     return sorted(filter(ours, there))
 
-def holds_run(folder): # -> bool
+def holds_run(folder: str | Path) -> bool:
     "Is this the folder of a run? Those of version 0.1.0 have no mark, but checkpoints and a configuration of ours."
     if mark := mark_of(folder): return mark.kind == "run"
     try: noted = msgspec.json.decode((Path(folder) / "config.json").read_bytes())
@@ -121,7 +127,7 @@ def holds_run(folder): # -> bool
     return bool(checkpoints(folder)) and isinstance(noted, dict) and {"run", "data", "max_steps"} <= noted.keys()
 
 # %% ../nbs/runs.ipynb #cbf5f443
-def check_place(folder, resume=False, start_over=False): # -> None; ValueError or FileNotFoundError, in a sentence
+def check_place(folder: str | Path, resume: bool = False, start_over: bool = False) -> None:
     "May a run begin here, or go on?"
     folder = Path(folder)
     if (folder / "model").is_symlink():
@@ -144,7 +150,7 @@ def check_place(folder, resume=False, start_over=False): # -> None; ValueError o
         raise ValueError(f"{folder} is not empty and holds no run ({shown}); choose another folder with --run")
 
 @contextmanager
-def claimed(folder, resume=False, start_over=False):
+def claimed(folder: str | Path, resume: bool = False, start_over: bool = False) -> Iterator[None]:
     "A run folder in the hands of one process, cleared of what a killed one left half-written; errors as `check_place`."
     folder = Path(folder)
     check_place(folder, resume, start_over)
@@ -158,31 +164,31 @@ def claimed(folder, resume=False, start_over=False):
 # %% ../nbs/runs.ipynb #5189e476
 class Board:
     "TensorBoard's file of events; unlike SummaryWriter it writes in this thread, so that a full disk is told in words."
-    def __init__(self, folder, step=0):
+    def __init__(self, folder: str | Path, step: int = 0) -> None:
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.summary.writer.record_writer import RecordWriter
         from torch.utils.tensorboard import summary
         self.path = Path(folder) / f"events.out.tfevents.{time.time_ns()}.{platform.node()}.{os.getpid()}"
         self.event, self.summary, self.file = Event, summary, open(self.path, "ab")
         self.records = RecordWriter(self.file)
-        begin = [dict(file_version="brain.Event:2")]
+        begin: list[dict[str, Any]] = [dict(file_version="brain.Event:2")]
         # of an earlier session, what came after this step is void
         if step: begin.append(dict(step=step + 1, session_log=SessionLog(status=SessionLog.START)))
         self.write(begin)
 
-    def write(self, events): # each a dict, the fields of an event
+    def write(self, events: Iterable[dict[str, Any]]) -> None: # the fields of each event
         try:
             for fields in events: self.records.write(self.event(wall_time=time.time(), **fields).SerializeToString())
             self.file.flush()
         except OSError as error: raise OSError(error.errno, error.strerror, str(self.path)) from error
 
-    def row(self, step, figures):
+    def row(self, step: int, figures: dict[str, float]) -> None:
         self.write(dict(step=step, summary=self.summary.scalar(k, v)) for k, v in figures.items())
 
-    def pictures(self, step, sheets): # each (3, H, W) uint8
+    def pictures(self, step: int, sheets: dict[str, torch.Tensor]) -> None: # each (3, H, W) uint8
         self.write(dict(step=step, summary=self.summary.image(k, v, dataformats="CHW")) for k, v in sheets.items())
 
-    def close(self):
+    def close(self) -> None:
         with suppress(OSError): self.file.close()      # what could not be written has been told
 
 # %% ../nbs/runs.ipynb #c67d86a8
@@ -196,40 +202,41 @@ def _whole_rows(file): # of a log -> iterator of dicts; ends where the file is n
 
 class Log:
     "One row per validation, in log.csv and in TensorBoard."
-    def __init__(self, folder, columns, step=0):
+    def __init__(self, folder: str | Path, columns: Sequence[str], step: int = 0) -> None:
         self.path, self.columns, self.rows = Path(folder) / "log.csv", columns, []
         if step and self.path.exists():
             with open(self.path, newline="", encoding="utf-8", errors="replace") as f:
                 self.rows = [r for r in _whole_rows(f) if int(r["step"]) <= step]
         self.write()
-        try: self.board = Board(folder, step)
-        except ImportError: self.board = None
+        self.board: Board | None = None
+        with suppress(ImportError): self.board = Board(folder, step)
 
-    def write(self):
+    def write(self) -> None:
         with whole(self.path) as partial, open(partial, "w", newline="", encoding="utf-8") as f:
             writer = csv.DictWriter(f, self.columns, restval="", extrasaction="ignore")
             writer.writeheader(); writer.writerows(self.rows)
 
-    def row(self, step, **figures):
+    def row(self, step: int, **figures: float) -> None:
         def text(v): return v if not isinstance(v, float) else f"{v:.5g}" if math.isfinite(v) else ""
         self.rows.append(dict(step=step) | {k: text(v) for k, v in figures.items()})
         self.write()
         if self.board: self.board.row(step, figures)
 
-    def pictures(self, step, **sheets): # each (3, H, W) uint8
+    def pictures(self, step: int, **sheets: torch.Tensor) -> None: # each (3, H, W) uint8
         if self.board: self.board.pictures(step, sheets)
 
-    def close(self):
+    def close(self) -> None:
         if self.board: self.board.close()
 
 # %% ../nbs/runs.ipynb #832569aa
 class Clock:
     "Minutes of a run over all its processes and interruptions, and what they were spent on."
-    def __init__(self, accelerator, step=0, minutes=0.0): # of the run so far
+    def __init__(self, accelerator: Any, step: int = 0, minutes: float = 0.0) -> None: # of the run so far
         self.accelerator, self.begun, self.earlier = accelerator, time.monotonic(), minutes
-        self.waited, self.since, self.agreed = 0.0, (self.begun, step), None
+        self.waited, self.since = 0.0, (self.begun, step)
+        self.agreed: list[float] | None = None
 
-    def minutes(self): return self.earlier + (time.monotonic() - self.begun) / 60     # of this process
+    def minutes(self) -> float: return self.earlier + (time.monotonic() - self.begun) / 60     # of this process
 
     def agree(self, step: int, asked: bool, look: int) -> tuple[float, bool]:
         """Minutes, and whether to stop: the same in all processes; they ask each other every `look` steps."""
@@ -243,12 +250,12 @@ class Clock:
         return now[0], bool(now[1])
 
     @contextmanager
-    def waiting(self):
+    def waiting(self) -> Iterator[None]:
         begun = time.monotonic()
         yield
         self.waited += time.monotonic() - begun
 
-    def speed(self, step, batch_size): # -> figures since the last time
+    def speed(self, step: int, batch_size: int) -> dict[str, float]: # since the last time
         now, seconds = time.monotonic(), max(1e-9, time.monotonic() - self.since[0])
         figures = dict(pictures_per_second=(step - self.since[1]) * batch_size / seconds, waiting=self.waited / seconds)
         self.waited, self.since = 0.0, (now, step)
@@ -295,7 +302,8 @@ class Journal:
         self.bar.set_postfix_str(", ".join(words))
 
     def alarm(self, step: int, loss: float) -> None:
-        names, last = ", ".join(map(str, self.pictures(step))), (checkpoints(self.folder) or ["no checkpoint yet"])[-1]
+        names = ", ".join(map(str, self.pictures(step)))
+        last = [Path("no checkpoint yet"), *checkpoints(self.folder)][-1]
         raise FloatingPointError(f"the loss is {loss:.3g} bits/dim at step {step} (pictures {names}); "
                                  f"go on from {last} with a smaller learning rate")
 
@@ -304,7 +312,7 @@ class Journal:
         if self.log: self.log.close()
 
 # %% ../nbs/runs.ipynb #a3a078b3
-def provenance(): # -> dict of strings
+def provenance() -> dict[str, str]:
     "What ran: command, versions, machine, git revision of the code (empty where it is no checkout)."
     def git(*words):
         where = dict(cwd=my3yearold.__path__[0], capture_output=True, text=True, timeout=10)
@@ -326,7 +334,7 @@ class Interruptible:
             except ValueError: pass        # only the main thread may handle signals
         return self
 
-    def ask(self, *_):
+    def ask(self, *_: Any) -> None:
         if self.asked: raise KeyboardInterrupt
         self.asked = True
 

@@ -10,6 +10,7 @@ __all__ = ['MOST_MEMBERS', 'MOST_RATIO', 'ALWAYS_UNPACKED', 'PREFIXES', 'CAPTION
 # %% ../nbs/sources.ipynb #eda084a1
 import bz2, hashlib, io, os, tarfile, warnings, zipfile
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 import msgspec
@@ -226,5 +227,5 @@ def load_kept(
     return torch.from_numpy(array), kept
 
 def keep(path: Path | None, kept: Kept) -> None: # beside the array; a folder that cannot be written was told already
-    try: path and write_json(path.with_suffix(".json"), kept)
-    except OSError: pass
+    if path is None: return
+    with suppress(OSError): write_json(path.with_suffix(".json"), kept)
