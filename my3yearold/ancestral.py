@@ -13,7 +13,7 @@ from torch import Tensor
 
 from .masks import spread_order
 from .chance import Chance, uniforms
-from .sampling import Central, State, chain, open_hole, write
+from .sampling import Predict, State, Temperature, chain, open_hole, write
 
 # %% ../nbs/16_ancestral.ipynb #e4547912
 Budget = int | list[float] | tuple[float, ...] | None   # so many turns, or their sizes as shares; None: one a variable
@@ -63,13 +63,13 @@ def turns(
 ORDERS = *DEALT, "greedy", "antigreedy", "margin"
 
 def ancestral(
-    predict,                    # predict(images, given, where) -> logits (K, levels)
+    predict: Predict,                    # predict(images, given, where) -> logits (K, levels)
     images: Tensor,             # (N, 3, H, W) uint8; hidden values are ignored
     given: Tensor,              # (N, 3, H, W) bool, True = observed, never changed
     order: str = "random",      # one of ORDERS
     evaluations: Budget = None, # of `predict`; or the turns' sizes, as shares; None = one per hidden variable, exact
     generator: Chance = None,  # a list: one per picture
-    temperature: float | Central = 1.0,                    # as in `draw`
+    temperature: Temperature = 1.0,  # as in `draw`
 ) -> Iterator[State]:           # one a turn; none if nothing is hidden
     """Draw the hidden variables turn by turn, each given all drawn before it (Uria et al., 1310.1757); a picture whose
     hole is full rests. Variables that share a turn are drawn independently (2110.02037). The states' `log_prob` add up
@@ -110,13 +110,13 @@ def lowest(
 # %% ../nbs/16_ancestral.ipynb #05e715ac
 @torch.no_grad()
 def surest_first(
-    predict,            # predict(images, given, where) -> logits (K, levels)
+    predict: Predict,            # predict(images, given, where) -> logits (K, levels)
     images: Tensor,     # (N, 3, H, W) uint8
     hidden: Tensor,     # (N, 3, H, W) bool
     order: str,         # a name in CERTAINTY
     begin: Tensor,      # (N, turns + 1), as `cuts` has it
     generator: Chance = None,  # a list: one per picture
-    temperature: float | Central = 1.0,                    # as in `draw`
+    temperature: Temperature = 1.0,  # as in `draw`
 ) -> Iterator[State]:   # one a turn
     "Draw the surest variables of all left, a turn at a time: what `ancestral` does in an order that looks first."
     left = hidden.clone()

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from .chance import Chance
 from .ancestral import entropy, lowest, turns
-from .sampling import Central, State, open_hole, write
+from .sampling import Predict, State, Temperature, open_hole, write
 
 # %% ../nbs/18_budgets.ipynb #27b4cbed
 def spend(
@@ -42,7 +42,7 @@ def spend(
 # %% ../nbs/18_budgets.ipynb #66712adb
 @torch.no_grad()
 def losses_by_known(
-    predict,            # predict(images, given, where) -> logits (K, levels)
+    predict: Predict,            # predict(images, given, where) -> logits (K, levels)
     images: Tensor,     # (N, 3, H, W) uint8, the hidden values included
     given: Tensor,      # (N, 3, H, W) bool, True = observed
     points: int = 12,   # numbers known, spread evenly over the hole, from 0
@@ -84,12 +84,12 @@ def _within(score: Tensor, left: Tensor, bound: float) -> Tensor: # (K,), (N, 3,
 
 @torch.no_grad()
 def entropy_bounded(
-    predict,            # predict(images, given, where) -> logits (K, levels)
+    predict: Predict,            # predict(images, given, where) -> logits (K, levels)
     images: Tensor,     # (N, 3, H, W) uint8; hidden values are ignored
     given: Tensor,      # (N, 3, H, W) bool, True = observed, never changed
     bound: float,       # nats; 0 draws one variable at a time
     generator: Chance = None,  # a list: one per picture
-    temperature: float | Central = 1.0,                    # as in `draw`
+    temperature: Temperature = 1.0,  # as in `draw`
 ) -> Iterator[State]:   # one a turn; a picture whose hole is full rests
     """Draw the surest variables first, as many at once as keep the sum of their entropies less the largest within
     `bound` (2505.24857). Raises ValueError for a bound below 0."""

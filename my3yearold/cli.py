@@ -17,7 +17,7 @@ from contextlib import contextmanager, redirect_stderr, suppress
 from dataclasses import dataclass
 from itertools import count, cycle
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import quote
 import msgspec
 from . import __version__
@@ -376,7 +376,8 @@ def data(args: Args) -> int: # exit status
 # %% ../nbs/26_cli.ipynb #2e0bc0c9
 class Parser(argparse.ArgumentParser):
     "An ArgumentParser whose errors are one line."
-    def error(self, message): self.exit(2, f"my3yearold: {printable(message)} (see {self.prog} --help)\n")
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"my3yearold: {printable(message)} (see {self.prog} --help)\n")
 
 def named_thing(text: str) -> str:
     "The value of a flag that names something."
@@ -479,10 +480,11 @@ COMMANDS = {
 
 class Patient:
     "Standard error, also where there is none, or nobody reads it: what cannot be said is no reason to stop the work."
-    def __init__(self, stream): self.stream = stream or io.StringIO()
-    def write(self, text):
+    def __init__(self, stream: Any) -> None: self.stream = stream or io.StringIO()
+    def write(self, text: str) -> int:
         with suppress(OSError): return self.stream.write(text)
-    def flush(self):
+        return 0
+    def flush(self) -> None:
         with suppress(OSError): self.stream.flush()
     def __getattr__(self, name): return getattr(self.stream, name)
 

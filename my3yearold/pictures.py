@@ -9,7 +9,7 @@ __all__ = ['Source', 'MOST_PIXELS', 'FORMATS', 'SAMPLES', 'to_srgb', 'from_srgb'
 # %% ../nbs/pictures.ipynb #fc4436a1
 import contextlib, errno, functools, importlib.util, io, logging, math, operator, os, re, warnings
 from pathlib import Path
-from typing import IO
+from typing import Any, IO
 
 import numpy as np
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError, features
@@ -160,7 +160,7 @@ def _why(error, source): # -> what is wrong with the picture, and what to do
     return f"cannot be decoded ({_reason(error)}): it is damaged or cut short; fetch it again or remove it"
 
 # %% ../nbs/pictures.ipynb #8e6e529b
-def system_fault(error, name): # -> OSError or None
+def system_fault(error: BaseException, name: Any) -> OSError | None:
     "A fault of the system (a permission, a broken disk), with the file's name; None for what the content has caused."
     if not isinstance(error, OSError) or error.errno in (None, errno.EINVAL, errno.EOVERFLOW): return None
     return OSError(error.errno, error.strerror, str(name))

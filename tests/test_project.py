@@ -179,6 +179,25 @@ def test_importing_the_pipeline_is_light():
 
 # ---- style and types ----
 
+def untyped(body, prefix=""): # -> names of public functions and methods some of whose arguments, or whose result, have no type
+    for node in body:
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"): yield from untyped(node.body, f"{node.name}.")
+        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_") and node.name not in ("__init__", "__call__"): continue
+        arguments = [a for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
+        if any(a.annotation is None for a in arguments): yield prefix + node.name
+        elif node.returns is None and node.name != "__init__": yield prefix + node.name
+
+
+@each_module
+def test_public_signatures_have_types(path):
+    assert list(untyped(ast.parse(path.read_text(encoding="utf-8")).body)) == []
+
+
+def test_missing_types_are_seen():
+    source = "def f(a: int) -> int: ...\ndef g(a): ...\ndef _h(a): ...\nclass C:\n    def m(self) -> int: ...\n    def n(self): ...\n"
+    assert list(untyped(ast.parse(source).body)) == ["g", "C.n"]
+
+
 def run_tool(name, *arguments):
     if importlib.util.find_spec(name) is None: pytest.skip(f"{name} comes with the dev extra")
     done = subprocess.run([sys.executable, "-m", name, *arguments], cwd=ROOT, capture_output=True, text=True)
