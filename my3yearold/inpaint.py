@@ -131,7 +131,7 @@ def follow(
     keep: set[int],                         # steps whose states are kept, besides the last
     on_step: Callable[[int, State], Any],   # called after each step; False ends the chain
     limit: int = 480,                       # kept states are halved until they are at most so long
-) -> tuple[list[Tensor], Tensor]: # (N, 3, h, w) uint8 each: those kept; the last as it is
+) -> tuple[list[Tensor], Tensor, Tensor]: # (N, 3, h, w) uint8: those kept; the last as it is; bool: what it knows
     "Run a chain."
     kept, known = {}, given
     def remember(step, images):
@@ -143,7 +143,8 @@ def follow(
         if step in keep: remember(step, state.images)
         if on_step(step, state) is False: break
     if step not in kept: remember(step, state.images)
-    return list(kept.values()), state.images
+    whole = torch.ones_like(state.redrawn)
+    return list(kept.values()), state.images, known if known.shape == whole.shape else whole
 
 # %% ../nbs/25_inpaint.ipynb #a2fade04
 def chain_of(
@@ -174,7 +175,8 @@ def fill(
     states, counts = chain_of(predict, told, cutout, settings, generator, images, given)
     ends = torch.tensor(counts).cumsum(0) - 1
     keep = evenly(counts[0], 16 if counts[1:] else 24) | set(ends.tolist())
-    chain, filled = follow(states, given, keep, lambda step, state: on_step(step, sum(counts), state))
+    chain, filled, known = follow(states, given, keep, lambda step, state: on_step(step, sum(counts), state))
+    if not known.all(): filled = next(iter(one_shot(told, filled, known, temperature=Central(0.0)))).images
     small = filled
     while small.shape != images.shape: small = halved(small)
     return Inpainting(

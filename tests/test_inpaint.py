@@ -11,7 +11,7 @@ from PIL import Image
 
 from my3yearold.captions import Vocabulary
 from my3yearold.coarse_to_fine import Pyramid, tiles, tiles_to_draw
-from my3yearold.cutout import Cutout, as_hole, as_picture, membrane, overlap, region_around
+from my3yearold.cutout import pixels_of, Cutout, as_hole, as_picture, membrane, overlap, region_around
 from my3yearold.inpaint import Inpainter, preview, prices
 from my3yearold.saving import bundled_weights, weights_folder, save_model
 from my3yearold.model import OrderlessNADE
@@ -361,6 +361,9 @@ def test_the_callback_can_stop_the_chain():
     drawn = result.cutout.given | torch.stack([state.redrawn for state in states]).any(0)
     assert torch.equal(result.chain[-1][drawn], states[-1].images[drawn])
     assert not drawn.all() and (result.chain[-1][~drawn] >= 112).all()          # the rest is shown as a hole
+    images = pixels_of(result.images[0])[None]
+    assert torch.equal(images[drawn], states[-1].images[drawn])
+    assert len(images[~drawn].unique()) > 1                                     # and is filled at once, with medians
 
 
 @pytest.mark.parametrize("steps", [1, 2, 23, 24, 25, 60])
