@@ -24,7 +24,7 @@ BOXES = {
     "caption": Box(0.1, 2, 1.5, "caption", (2,), "ids (N, T)"),
     "reader": Box(2.1, 2, 1.9, "reader: QRNN", (5,), "states (N, T, S)"),
     "attention": Box(4.6, 2, 1.8, "attention", (6,), "(N, C, H, W)"),
-    "guidance": Box(7.0, 2, 1.5, "guidance", (21,), "the caption, louder"),
+    "guidance": Box(7.0, 2, 1.5, "guidance", (21,), "logits (K, L)"),
     "picture": Box(0.1, 1, 1.5, "picture, given", (1, 3, 4), "(N, 3, H, W)"),
     "door": Box(2.1, 1, 1.9, "door: one-hot, mask", (8,), "(N, 3L + 3, H, W)"),
     "trunk": Box(4.6, 1, 1.8, "trunk", (7,), "features (N, C, H, W)"),
@@ -63,6 +63,7 @@ def _ends(a: Box, b: Box, gap: float) -> tuple[tuple[float, float], tuple[float,
     if a.row == b.row:
         right = a.left < b.left
         return ((a.left + a.width * right, a.row + HEIGHT / 2), (b.left + b.width * (not right), b.row + HEIGHT / 2))
+    if a.row > b.row and a.left + a.width < b.left: return (a.left + a.width, a.row), (b.left, b.row + HEIGHT)
     low, high = sorted((a, b), key=lambda box: box.row)
     upper, lower = (high.left + high.width / 2, high.row - gap), (low.left + low.width / 2, low.row + HEIGHT)
     return (upper, lower) if a is high else (lower, upper)
