@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['KINDS', 'as_picture', 'centred_hole', 'as_hole', 'everyday_hole', 'Region', 'bounds', 'region_around', 'overlap',
-           'shrink', 'Cutout', 'pixels_of', 'picture_of', 'enlarge', 'membrane']
+           'shrink', 'pixels_of', 'picture_of', 'Cutout', 'enlarge', 'membrane']
 
 # %% ../nbs/23_cutout.ipynb #5ab190d3
 from collections.abc import Callable
@@ -149,6 +149,13 @@ def shrink(
     strips = [rows[:, top:bottom] @ (rows_of(top, bottom).double() @ columns) for top, bottom in zip(edges, edges[1:])]
     return sum(strips[1:], strips[0])
 
+# %% ../nbs/23_cutout.ipynb #b03e8fd6
+def pixels_of(picture: Image.Image) -> Tensor: # RGB -> (3, H, W) uint8
+    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
+
+def picture_of(pixels: Tensor) -> Image.Image: # and back
+    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
+
 # %% ../nbs/23_cutout.ipynb #a4ad96d7
 class Cutout:
     """One picture and its hole at the model's size, and the way back.
@@ -186,12 +193,6 @@ class Cutout:
         result = self.picture.copy()
         result.paste(picture_of(pixels), (left, top))
         return result
-
-def pixels_of(picture: Image.Image) -> Tensor: # RGB -> (3, H, W) uint8
-    return torch.from_numpy(np.array(picture)).permute(2, 0, 1)
-
-def picture_of(pixels: Tensor) -> Image.Image: # and back
-    return Image.fromarray(pixels.permute(1, 2, 0).numpy())
 
 # %% ../nbs/23_cutout.ipynb #43919112
 def enlarge(

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['strategies', 'CENTRAL', 'TEMPERATURES', 'LOUDEST', 'spread', 'mended', 'in_turns', 'at_once', 'prices', 'entropy_map',
            'preview', 'Inpainting', 'evenly', 'follow', 'chain_of', 'fill', 'check_settings', 'bind_caption', 'settle',
-           'Inpainter']
+           'untouched', 'filled', 'Inpainter']
 
 # %% ../nbs/25_inpaint.ipynb #3f88e97d
 import math, reprlib, warnings
@@ -252,6 +252,29 @@ def settle(
                 temperature=float(temperature), guidance_scale=float(scale), num_images_per_prompt=n,
                 seeds=seeds), generator
 
+# %% ../nbs/25_inpaint.ipynb #88f54869
+def untouched(
+    picture: Image.Image, settings: dict, # as `settle` returns them
+    size: int, # of the weights
+) -> Inpainting:
+    "What a picture without a hole gets: itself, and a warning."
+    warnings.warn("there is nothing to fill: the mask has no white pixel, and the picture comes back as it came")
+    n = settings["num_images_per_prompt"]
+    return Inpainting([picture.copy() for _ in range(n)], [0.0] * n, torch.zeros(size, size), settings, [])
+
+def filled(
+    pipe: "Inpainter", picture: Image.Image,
+    hole: Tensor, # (H, W) bool, of the picture
+    settings: dict, generator: Chance, # as `settle` returns them
+    on_step: Callable[[int, int, State], Any], # as in `fill`
+) -> Inpainting:
+    "Read the caption, cut out the hole's surroundings, run the chain."
+    def read(caption): return bind_caption(pipe.model, pipe.vocabulary, caption, settings["num_images_per_prompt"])
+    predict, caption = read(settings["caption"]), settings["caption"]
+    told = guided(predict, read(""), settings["guidance_scale"]) if caption else predict
+    cutout = (Pyramid if settings["strategy"] == "coarse-to-fine" else Cutout)(picture, hole, pipe.model.config["size"])
+    return fill(predict, told, cutout, settings, generator, on_step, next(pipe.model.parameters()).device)
+
 # %% ../nbs/25_inpaint.ipynb #7782d2d0
 class Inpainter:
     "Fills the hole of a picture according to a caption. See `__call__`."
@@ -291,18 +314,11 @@ class Inpainter:
         "Fill the hole. Raises ValueError or FileNotFoundError, in one sentence, for what cannot be used."
         if not callable(callback_on_step_end or print):
             raise TypeError(f"callback_on_step_end must be a function, not {callback_on_step_end!r}")
-        picture = as_picture(image)
-        hole, n, size = as_hole(mask_image, picture), num_images_per_prompt, self.model.config["size"]
-        settings, generator = settle(self, caption, strategy, num_inference_steps, temperature, n, generator,
-                                     guidance_scale)
-        if not hole.any():
-            warnings.warn("there is nothing to fill: the mask has no white pixel, "
-                          "and the picture comes back as it came")
-            return Inpainting([picture.copy() for _ in range(n)], [0.0] * n, torch.zeros(size, size), settings, [])
         def on_step(step, num_steps, state):
             return callback_on_step_end and callback_on_step_end(self, step, num_steps, state)
-        def read(caption): return bind_caption(self.model, self.vocabulary, caption, n)
-        predict, device = read(settings["caption"]), next(self.model.parameters()).device
-        told = guided(predict, read(""), settings["guidance_scale"]) if caption else predict
-        cutout = (Pyramid if strategy == "coarse-to-fine" else Cutout)(picture, hole, size)
-        return fill(predict, told, cutout, settings, generator, on_step, device)
+        picture = as_picture(image)
+        hole = as_hole(mask_image, picture)
+        settings, generator = settle(self, caption, strategy, num_inference_steps, temperature,
+                                     num_images_per_prompt, generator, guidance_scale)
+        if not hole.any(): return untouched(picture, settings, self.model.config["size"])
+        return filled(self, picture, hole, settings, generator, on_step)

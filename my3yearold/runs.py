@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['State', 'checkpoints', 'save_checkpoint', 'newest_checkpoint', 'restore', 'written', 'holds_run', 'check_place',
-           'claimed', 'Board', 'Log', 'Clock', 'Journal', 'provenance', 'Interruptible']
+           'claimed', 'Board', 'Log', 'Clock', 'Trend', 'lost', 'Journal', 'provenance', 'Interruptible']
 
 # %% ../nbs/runs.ipynb #0762cd9e
 import csv, json, math, os, platform, re, shlex, signal, subprocess, sys, time, warnings
@@ -261,6 +261,27 @@ class Clock:
         self.waited, self.since = 0.0, (now, step)
         return figures
 
+# %% ../nbs/runs.ipynb #479db996
+class Trend:
+    "A loss as it goes on the whole: smoothed over some fifty steps, and the lowest that it has been."
+    def __init__(self) -> None: self.smooth, self.lowest = math.nan, math.inf
+
+    def follow(self, loss: float) -> bool: # is all well?
+        self.smooth = loss if math.isnan(self.smooth) else 0.98 * self.smooth + 0.02 * loss
+        self.lowest = min(self.lowest, self.smooth)
+        return math.isfinite(loss) and self.smooth <= 3 * self.lowest
+
+# %% ../nbs/runs.ipynb #55d72781
+def lost(
+    folder: str | Path, step: int, loss: float, # of the run; bits/dim
+    pictures: list[Any],                  # names of what it learned from in that step
+) -> FloatingPointError:
+    "The error of a run whose loss is no number, or far too high."
+    last = [Path("no checkpoint yet"), *checkpoints(folder)][-1]
+    names = ", ".join(map(str, pictures))
+    return FloatingPointError(f"the loss is {loss:.3g} bits/dim at step {step} (pictures {names}); "
+                              f"go on from {last} with a smaller learning rate")
+
 # %% ../nbs/runs.ipynb #3f975751
 class Journal:
     """The bar and the figures of a run as it goes.
@@ -268,21 +289,19 @@ class Journal:
     columns = ("step", "minutes", "pictures", "pictures_per_second", "waiting", "learning_rate", "train",
                "valid", "valid_centre", "valid_blank", "valid_no_caption", "valid_given")
     def __init__(self,
-        config: Any,           # with max_steps and max_minutes
-        folder: str | Path,
-        state: dict[str, Any], # a `State`
-        accelerator: Any,      # accelerate.Accelerator
-        pictures: Callable[[int], list[Any]], # a step -> names of what it learned from
+        config: Any, folder: str | Path,       # with max_steps and max_minutes
+        state: dict[str, Any],                 # a `State`
+        accelerator: Any,                      # accelerate.Accelerator
+        pictures: Callable[[int], list[Any]],  # a step -> names of what it learned from
     ) -> None:
-        self.pictures = pictures
+        self.pictures, self.accelerator = pictures, accelerator
         self.config, self.folder, self.step, self.main = config, folder, state["step"], accelerator.is_main_process
         self.log = Log(folder, self.columns, self.step) if self.main else None
         self.recent: list[tuple[int, torch.Tensor]] = []
-        self.smooth, self.lowest, self.rate = math.nan, math.inf, 0.0
+        self.trend, self.rate = Trend(), 0.0
         total = None if config.max_minutes else config.max_steps # a time budget has its own words behind the bar
         self.bar = tqdm(total=total, initial=self.step, desc="training", unit="step", disable=not self.main)
-        self.best, self.accelerator = state["best"], accelerator
-        self.clock = Clock(accelerator, self.step, state["minutes"])
+        self.best, self.clock = state["best"], Clock(accelerator, self.step, state["minutes"])
 
     def note(self, loss: torch.Tensor, rate: float) -> None: # nats per variable, still on the device
         self.recent.append((self.step, loss)); self.rate = rate
@@ -293,19 +312,11 @@ class Journal:
         "Read the losses since the last look."
         for step, loss in self.recent:
             loss = self.accelerator.reduce(loss, "sum").item() / math.log(2)
-            self.smooth = loss if math.isnan(self.smooth) else 0.98 * self.smooth + 0.02 * loss
-            self.lowest = min(self.lowest, self.smooth)
-            if not (math.isfinite(loss) and self.smooth <= 3 * self.lowest): self.alarm(step, loss)
+            if not self.trend.follow(loss): raise lost(self.folder, step, loss, self.pictures(step))
         self.recent = []
-        words = [f"{self.smooth:.3f} bits/dim"] + [f"best valid {self.best:.3f}"] * math.isfinite(self.best)
+        words = [f"{self.trend.smooth:.3f} bits/dim"] + [f"best valid {self.best:.3f}"] * math.isfinite(self.best)
         if self.config.max_minutes: words.append(f"minute {self.clock.minutes():.0f} of {self.config.max_minutes:g}")
         self.bar.set_postfix_str(", ".join(words))
-
-    def alarm(self, step: int, loss: float) -> None:
-        names = ", ".join(map(str, self.pictures(step)))
-        last = [Path("no checkpoint yet"), *checkpoints(self.folder)][-1]
-        raise FloatingPointError(f"the loss is {loss:.3g} bits/dim at step {step} (pictures {names}); "
-                                 f"go on from {last} with a smaller learning rate")
 
     def close(self) -> None:
         self.bar.close()

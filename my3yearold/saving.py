@@ -141,6 +141,7 @@ def _header(path): # -> name -> shape
             raise ValueError(f"{name} is of type {kind}, and weights are F16, BF16 or F32")
     return {name: tensor.get_shape() for name, tensor in found.items()}
 
+# %% ../nbs/saving.ipynb #a3285dc0
 def load_model(
     folder: str | Path,
     device: str | torch.device = "cpu",

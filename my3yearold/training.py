@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['scored_loss', 'validate', 'progress', 'learning_rate', 'plateau', 'update_average', 'engine', 'pick_precision',
-           'parts', 'train_step', 'Learner', 'make_learner', 'train', 'prepare', 'finished', 'tell_rate', 'Run',
-           'one_step', 'fit', 'tracer', 'checkpoint', 'keep_best', 'sizes', 'sheets']
+           'parts', 'train_step', 'Learner', 'make_learner', 'train', 'run_in', 'prepare', 'finished', 'tell_rate',
+           'Run', 'one_step', 'fit', 'tracer', 'checkpoint', 'keep_best', 'sizes', 'sheets']
 
 # %% ../nbs/14_training.ipynb #face7563
 import math, time, warnings
@@ -215,27 +215,36 @@ def train(
         if resume and unstarted(folder):
             resume = False
             if main: warnings.warn(f"the run in {folder} has no checkpoint yet: it begins at step 0")
-        data, held_out = (load_data(config.data, split, config.size, config.num_scenes) for split in ("train", "valid"))
-        if (n := len(data)) < config.batch_size:
-            raise ValueError(f"batch_size is {config.batch_size}, and {n} pictures are there to learn from; use {n}")
-        config, learner = prepare(config, data, resume, accelerator.device)
-        if finished(config, learner.state):
-            if main: warnings.warn(f"the run in {folder} is at its end, at step {learner.state['step']}; "
-                                   "to go on, give a longer --max-steps or --max-minutes")
-            return folder
-        told = dict(train=identity(data), valid=identity(held_out))
-        if resume and not accept_data: check_data(folder, told)
-        if main:
-            if resume: tell_rate(config, learner.state)
-            note(config, learner.vocabulary, told, resume, learner.state["step"])
-        accelerator.wait_for_everyone()
-        def placed(data): return Examples(data, learner.vocabulary, accelerator.device, config.joined)
-        examples = placed(data)
-        def pictures(step): # of a batch, for the alarm
-            return [examples.names[i] for i in examples.index(step, config.batch_size, config.seed).tolist()[:8]]
-        with closing(Journal(config, folder, learner.state, accelerator, pictures)) as journal:
-            fit(Run(config, learner, examples, placed(held_out), accelerator, journal))
+        run_in(folder, config, resume, accept_data, accelerator)
     return folder
+
+# %% ../nbs/14_training.ipynb #8e35f0c4
+def run_in(
+    folder: Path, config: TrainConfig, resume: bool, accept_data: bool, # the run folder, claimed; as of `train`
+    accelerator: Any,
+) -> None:
+    "Load the data, make or restore the learner, and learn until the budget is spent."
+    main = accelerator.is_main_process
+    data, held_out = (load_data(config.data, split, config.size, config.num_scenes) for split in ("train", "valid"))
+    if (n := len(data)) < config.batch_size:
+        raise ValueError(f"batch_size is {config.batch_size}, and {n} pictures are there to learn from; use {n}")
+    config, learner = prepare(config, data, resume, accelerator.device)
+    if finished(config, learner.state):
+        if main: warnings.warn(f"the run in {folder} is at its end, at step {learner.state['step']}; "
+                               "to go on, give a longer --max-steps or --max-minutes")
+        return
+    told = dict(train=identity(data), valid=identity(held_out))
+    if resume and not accept_data: check_data(folder, told)
+    if main:
+        if resume: tell_rate(config, learner.state)
+        note(config, learner.vocabulary, told, resume, learner.state["step"])
+    accelerator.wait_for_everyone()
+    examples, others = (Examples(part, learner.vocabulary, accelerator.device, config.joined)
+                        for part in (data, held_out))
+    def pictures(step): # of a batch, for the alarm
+        return [examples.names[i] for i in examples.index(step, config.batch_size, config.seed).tolist()[:8]]
+    with closing(Journal(config, folder, learner.state, accelerator, pictures)) as journal:
+        fit(Run(config, learner, examples, others, accelerator, journal))
 
 # %% ../nbs/14_training.ipynb #b2e58492
 def prepare(
@@ -351,7 +360,7 @@ def keep_best(run: Run, log: Log) -> None:
     kinds = dict(valid=("whole", True), valid_centre=("centre", True), valid_blank=("blank", True),
                  valid_no_caption=("whole", False), valid_given=("given", True))
     figures = dict(minutes=state["minutes"], pictures=state["step"] * config.batch_size,
-                   learning_rate=journal.rate, train=journal.smooth)
+                   learning_rate=journal.rate, train=journal.trend.smooth)
     figures |= {name: validate(average, held_out, config, *how) for name, how in kinds.items()}
     figures |= journal.clock.speed(journal.step, config.batch_size)
     log.row(state["step"], **figures, **(sizes(learner.model) if log.board else {}))
