@@ -7,6 +7,7 @@ __all__ = ['HEADS', 'at_mask', 'at_pixels', 'Head', 'bumps', 'FreeHead', 'Smooth
            'NeighboursHead', 'AdaptiveHead', 'MixtureHead', 'head_named']
 
 # %% ../nbs/10_heads.ipynb #325aa521
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
@@ -39,7 +40,7 @@ def at_pixels(
     return torch.stack([logits.unflatten(0, (len(index), -1)) for logits in found], 1)
 
 # %% ../nbs/10_heads.ipynb #42967e76
-class Head(nn.Module):
+class Head(nn.Module, ABC):
     """What all heads share: from features to one distribution over the levels per variable, computed only where it is
     asked for. A head defines `logits`, and `near` if it looks at the completed picture around a pixel."""
     values: Tensor
@@ -53,8 +54,9 @@ class Head(nn.Module):
     def near(self, guess: Tensor, means: Tensor) -> Tensor: # (N, 3, H, W), (N, 12 or 0, H, W) -> (N, M, H, W)
         return guess[:, :0]
 
+    @abstractmethod
     def logits(self, q: Tensor, guess: Tensor, near: Tensor, c: int) -> Tensor: # (K, C), (K,), (K, M) -> (K, levels)
-        raise NotImplementedError
+        "Of one colour of K pixels: what a head is."
 
     def rows(self, known: Tensor, c: int) -> Tensor: # (K, C + 3 + M), colour -> (K, levels)
         q, guesses, near = known.float().tensor_split((self.channels, self.channels + 3), -1)
