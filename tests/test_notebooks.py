@@ -59,6 +59,8 @@ def execute(path): # -> cells with what they put out now, and what they held bef
         if cell.cell_type != "code": return True
         directives = getattr(cell, "directives_", {}) or {}
         return directives.get("eval:", [""])[0].lower() == "false" or bool(SLOW_FLAGS & directives.keys())
+    for cell in page.cells:             # or a cell that has fallen silent would keep, and be compared with, what it once printed
+        if cell.cell_type == "code" and not left_out(cell): cell.outputs = []
     try:
         with working_directory(path.parent): shell.run_all(page, exc_stop=True, preproc=left_out)
     except BaseException:
@@ -144,6 +146,7 @@ def test_a_failing_cell_fails(tmp_path, capsys):
     ("print('4.02 bits')", "4.02 nats\n", False),
     ("print('12 of 16')", "13 of 16\n", False),             # whole numbers are exact
     ("print('4.02 bits')", "", False),
+    ("bits = 4.02", "4.02 bits\n", False),                 # it is silent now
 ])
 def test_other_outputs_fail(tmp_path, source, printed, same):
     [(was, now)] = execute(write(tmp_path / "page.ipynb", (source, printed)))
