@@ -2,7 +2,7 @@
 
     python benchmarks/worth.py [--scenes 160] [--seed 999]
 
-Scenes with an object fully hidden, all drawn at once (each variable's marginal law, as one evaluation sees it). The law is a mixture over worlds drawn from the scenes' own generator: the hole's margins (0 to 4 on each side) and the
+Scenes with an object fully hidden, all drawn at once (each variable's marginal distribution, as one evaluation sees it). That distribution is a mixture over worlds drawn from the scenes' own generator: the hole's margins (0 to 4 on each side) and the
 colour's jitter are unknown unless said, background and colour name are known. An estimate from a finite number of worlds is a little too high."""
 import argparse, math
 import numpy as np

@@ -22,7 +22,8 @@ class Central:
     t: float
     def __post_init__(self) -> None:
         if not 0 <= self.t <= 1:
-            raise ValueError(f"central temperature {self.t}: it lies between 0 (the median) and 1 (the law itself)")
+            raise ValueError(f"central temperature {self.t}: it lies between 0 (the median) "
+                             "and 1 (the distribution itself)")
 
 Temperature = float | Central
 
