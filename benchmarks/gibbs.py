@@ -8,7 +8,7 @@ of its head. The last line asks the head for all of the hole at every step, and 
 import argparse, platform, statistics, time
 import torch
 from tqdm import tqdm
-from my3yearold.gibbs import gibbs, mending_schedule, yao_schedule
+from my3yearold.gibbs import Filling, gibbs, mending_schedule, yao_schedule
 from my3yearold.saving import weights_folder, load_model
 from my3yearold.masks import centre
 from my3yearold.scenes import scenes
@@ -30,7 +30,7 @@ def main():
     def everywhere(images, known, where): return predict(images, known, ~given)[rank[where].long()].clone()
     def chain(predict, **options):
         for _ in gibbs(predict, images, given, args.steps, generator=torch.Generator().manual_seed(0), **options): pass
-    half = dict(schedule=mending_schedule, start=args.steps // 2)
+    half = dict(schedule=mending_schedule, start=Filling(args.steps // 2))
     forms = {"door and trunk alone": lambda: [predict(images, given, nothing) for _ in range(args.steps)],
              "ancestral start, small blocks (the pipeline's)": lambda: chain(predict, **half),
              "Yao's schedule": lambda: chain(predict, schedule=yao_schedule),

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from my3yearold.ancestral import ancestral
 from my3yearold.budgets import growing
 from my3yearold.data import course_archive
-from my3yearold.gibbs import gibbs, mending_schedule
+from my3yearold.gibbs import mend, mending_schedule
 from my3yearold.guidance import guided
 from my3yearold.inpaint import prices
 from my3yearold.saving import weights_folder, load_model
@@ -26,8 +26,8 @@ from strategies import measure
 
 def fill(predict, told, where, images, given, steps, generators): # -> (N, 3, H, W), as the pipeline's `gibbs` does it
     *_, state = ancestral(told, images, given, evaluations=growing(steps // 2), generator=generators, temperature=0.75)
-    *_, state = gibbs(told if where == "chain" else predict, images, given, steps - steps // 2, mending_schedule,
-                      generator=generators, start=state.images)
+    *_, state = mend(told if where == "chain" else predict, state.images, given, steps - steps // 2, mending_schedule,
+                     generator=generators)
     return state.images
 
 

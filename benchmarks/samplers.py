@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from my3yearold.budgets import growing
 from my3yearold.data import course_archive
-from my3yearold.gibbs import gibbs, mending_schedule
+from my3yearold.gibbs import Filling, gibbs, mending_schedule
 from my3yearold.guidance import guided
 from my3yearold.inpaint import TEMPERATURES, prices, strategies
 from my3yearold.yardsticks import biharmonic, patch_distance, picture_metrics, telea
@@ -31,8 +31,8 @@ def mended(order, start, mend, share=0.5, ratio=30.0): # -> sampler
     "An ancestral filling in growing turns of the order, at the temperature `start`; then blocks, at `mend`."
     def sample(predict, images, given, k, generators):
         turns = growing(k - round(share * k), ratio)
-        return gibbs(predict, images, given, k, mending_schedule, generator=generators, start=turns, order=order,
-                     start_temperature=start, temperature=mend)
+        return gibbs(predict, images, given, k, mending_schedule, generator=generators, temperature=mend,
+                     start=Filling(turns, order, start))
     return sample
 
 

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from my3yearold.ancestral import ancestral
 from my3yearold.budgets import growing, in_pieces, losses_by_known, spend
 from my3yearold.data import course_archive
-from my3yearold.gibbs import chain_of_2017, constant, cosine_schedule, gibbs, mending_schedule
+from my3yearold.gibbs import Filling, chain_of_2017, constant, cosine_schedule, gibbs, mending_schedule
 from my3yearold.guidance import guided
 from my3yearold.inpaint import prices, strategies
 from my3yearold.saving import weights_folder, load_model
@@ -45,9 +45,9 @@ RUNS = { # name -> (predict, images, given, evaluations, fitted turns, generator
     "Gibbs, cosine": lambda p, x, g, k, fitted, r: gibbs(p, x, g, k, cosine_schedule, generator=r),
     "Gibbs, ancestral start": lambda p, x, g, k, fitted, r: named("gibbs", 1.0)(p, x, g, k, r),
     "Gibbs, ancestral start at temperature 1": lambda p, x, g, k, fitted, r: gibbs(
-        p, x, g, k, mending_schedule, generator=r, start=growing(k // 2)),
+        p, x, g, k, mending_schedule, generator=r, start=Filling(growing(k // 2))),
     "Gibbs, ancestral start in equal turns": lambda p, x, g, k, fitted, r: gibbs(
-        p, x, g, k, mending_schedule, generator=r, start=k // 2, start_temperature=0.75),
+        p, x, g, k, mending_schedule, generator=r, start=Filling(k // 2, temperature=0.75)),
     "the default: spread, central 0.7": lambda p, x, g, k, fitted, r: named("spread", 0.7)(p, x, g, k, r),
     "the default, guided": lambda p, x, g, k, fitted, r: named("spread", 0.7)(p, x, g, k // 2, r),  # a step is two
     "ancestral, spread order": lambda p, x, g, k, fitted, r: ancestral(p, x, g, "spread", growing(k, 30), r),

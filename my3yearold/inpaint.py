@@ -27,7 +27,7 @@ from .sampling import Central, Predict, State, one_shot
 from .ancestral import ancestral
 from .budgets import growing
 from .ancestral import entropy
-from .gibbs import gibbs, mending_schedule
+from .gibbs import Filling, gibbs, mending_schedule
 from .guidance import guided
 from .likelihood import bits_per_dim
 from .show import hole as painted_hole
@@ -38,15 +38,15 @@ def spread(
 ) -> Iterable[State]:
     "An ancestral start in a spread order, then small blocks, all from the middle of the distribution."
     return gibbs(predict, images, given, steps, mending_schedule, **options,
-                 start=growing(steps - steps // 2, 30.0), order="spread", temperature=Central(temperature))
+                 start=Filling(growing(steps - steps // 2, 30.0), "spread"), temperature=Central(temperature))
 
 # %% ../nbs/25_inpaint.ipynb #d62e6f16
 def mended(
     predict: Predict, images: Tensor, given: Tensor, steps: int, temperature: float, **options: Any,
 ) -> Iterable[State]:
     "An ancestral start in random order, a little colder, then small blocks."
-    return gibbs(predict, images, given, steps, mending_schedule, **options, start=growing(max(1, steps // 2)),
-                 temperature=temperature, start_temperature=0.75 * temperature)
+    start = Filling(growing(max(1, steps // 2)), temperature=0.75 * temperature)
+    return gibbs(predict, images, given, steps, mending_schedule, **options, start=start, temperature=temperature)
 
 def in_turns(predict: Predict, images: Tensor, given: Tensor, steps: int, **options: Any) -> Iterable[State]:
     "An ancestral filling in as many turns as steps, in random order."

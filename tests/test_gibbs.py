@@ -2,7 +2,7 @@
 import pytest
 import torch
 
-from my3yearold.gibbs import chain_of_2017, gibbs, yao_schedule
+from my3yearold.gibbs import Filling, chain_of_2017, gibbs, yao_schedule
 from my3yearold.remasking import remasking
 from my3yearold.yardsticks import two_pixels
 
@@ -64,6 +64,6 @@ def test_surest_kept_prefers_likely_values():
     (lambda: list(remasking(flat, *LARGE, num_steps=0)), "num_steps=0"),
     (lambda: list(remasking(flat, *LARGE, rate=-0.1)), "rate=-0.1"),
     (lambda: chain_of_2017(flat, *LARGE, 0), "num_steps=0"),
-    (lambda: gibbs(flat, *LARGE, num_steps=3, start=4), "start=4.*num_steps=3")])
+    (lambda: gibbs(flat, *LARGE, num_steps=3, start=Filling(4)), "turns=4.*num_steps=3")])
 def test_settings_that_make_no_chain_are_refused(call, words):
     with pytest.raises(ValueError, match=words): call()

@@ -13,7 +13,7 @@ import torch
 
 from my3yearold.ancestral import ancestral
 from my3yearold.budgets import entropy_bounded, growing, in_pieces, spend
-from my3yearold.gibbs import chain_of_2017, constant, cosine_schedule, gibbs, mending_schedule, yao_schedule
+from my3yearold.gibbs import Filling, chain_of_2017, constant, cosine_schedule, gibbs, mend, mending_schedule, yao_schedule
 from my3yearold.remasking import remasking
 from my3yearold.sampling import Central, draw, one_shot
 
@@ -43,6 +43,12 @@ def batch():
 
 FITTED = spend(in_pieces(torch.tensor([5, 3, 2.2, 1.8, 1.6, 1.5, 1.5, 1.4]), 36), 5)[0]
 PICTURES = torch.randint(0, LEVELS, (3, 3, 3, 4), generator=seeded(13), dtype=torch.uint8)
+
+
+def mended(predict, images, given, **options): # a chain that starts from pictures
+    return mend(predict, torch.where(given, images, PICTURES), given, **options)
+
+
 ORDERS = "random", "spread", "raster", "greedy", "antigreedy", "margin"
 CASES = {
     "one_shot": one_shot,
@@ -60,12 +66,12 @@ CASES = {
        (("yao", yao_schedule), ("cosine", cosine_schedule), ("constant", constant(0.3)),
         ("mending", mending_schedule))},
     "gibbs, ancestral in 2": partial(gibbs, num_steps=4, block="ancestral", inner=2),
-    "gibbs, start 3": partial(gibbs, num_steps=6, start=3),
-    "gibbs, start fitted, spread": partial(gibbs, num_steps=8, start=FITTED, order="spread", schedule=mending_schedule),
-    "gibbs, start raster, two temperatures": partial(gibbs, num_steps=6, start=3, order="raster", temperature=0.8,
-                                                     start_temperature=Central(0.6)),
-    "gibbs, start pictures": partial(gibbs, num_steps=4, start=PICTURES),
-    "gibbs, start pictures, ancestral": partial(gibbs, num_steps=3, start=PICTURES, block="ancestral", inner=3),
+    "gibbs, start 3": partial(gibbs, num_steps=6, start=Filling(3)),
+    "gibbs, start fitted, spread": partial(gibbs, num_steps=8, start=Filling(FITTED, "spread"), schedule=mending_schedule),
+    "gibbs, start raster, two temperatures": partial(gibbs, num_steps=6, temperature=0.8,
+                                                     start=Filling(3, "raster", Central(0.6))),
+    "gibbs, start pictures": partial(mended, num_steps=4),
+    "gibbs, start pictures, ancestral": partial(mended, num_steps=3, block="ancestral", inner=3),
     "chain_of_2017, black": partial(chain_of_2017, num_steps=6),
     "chain_of_2017, noise": partial(chain_of_2017, num_steps=6, start="noise", eta=0.4),
     **{f"remasking, {keep}, {rate}": partial(remasking, num_steps=5, rate=rate, keep=keep)

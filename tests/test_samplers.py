@@ -9,7 +9,7 @@ from PIL import Image
 
 from my3yearold.ancestral import ancestral, cuts, turns
 from my3yearold.budgets import entropy_bounded, spend
-from my3yearold.gibbs import blocks, constant, cosine_schedule, gibbs, yao_schedule
+from my3yearold.gibbs import Filling, blocks, constant, cosine_schedule, gibbs, mend, yao_schedule
 from my3yearold.remasking import remasking
 from my3yearold.sampling import Central, draw, one_shot
 from my3yearold.show import animate, contact_sheet, hole, paint_plan, show_images, to_pil
@@ -29,8 +29,8 @@ SAMPLERS = {
     "margin in 2": lambda *a, **k: ancestral(*a, order="margin", evaluations=2, **k),
     "entropy bounded": lambda *a, **k: entropy_bounded(*a, bound=3.0, **k),
     "gibbs": lambda *a, **k: gibbs(*a, num_steps=6, **k),
-    "gibbs from 3 turns": lambda *a, **k: gibbs(*a, num_steps=6, start=3, **k),
-    "gibbs from 3 spread turns": lambda *a, **k: gibbs(*a, num_steps=6, start=3, order="spread", start_temperature=Central(0.7), **k),
+    "gibbs from 3 turns": lambda *a, **k: gibbs(*a, num_steps=6, start=Filling(3), **k),
+    "gibbs from 3 spread turns": lambda *a, **k: gibbs(*a, num_steps=6, start=Filling(3, "spread", Central(0.7)), **k),
     "ancestral blocks": lambda *a, **k: gibbs(*a, num_steps=4, block="ancestral", **k),
     "ancestral blocks in 2": lambda *a, **k: gibbs(*a, num_steps=4, block="ancestral", inner=2, schedule=cosine_schedule, **k),
     "remasking": lambda *a, **k: remasking(*a, num_steps=5, rate=0.3, **k),
@@ -316,7 +316,7 @@ IMAGES, GIVEN = torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.zeros(2, 3, 2,
     (lambda: ancestral(neighbours, IMAGES, GIVEN, evaluations=0), "evaluations=0"),
     (lambda: gibbs(neighbours, IMAGES, GIVEN, block="big"), "big.*independent.*ancestral"),
     (lambda: gibbs(neighbours, IMAGES, GIVEN, num_steps=0), "num_steps=0"),
-    (lambda: gibbs(neighbours, IMAGES, GIVEN, num_steps=5, start=6), "start=6.*num_steps=5"),
+    (lambda: gibbs(neighbours, IMAGES, GIVEN, num_steps=5, start=Filling(6)), "turns=6.*num_steps=5"),
     (lambda: one_shot(neighbours, IMAGES.float(), GIVEN), "float32.*uint8"),
     (lambda: one_shot(neighbours, IMAGES, GIVEN.int()), "int32.*boolean"),
     (lambda: one_shot(neighbours, IMAGES, GIVEN[:1]), r"\(2, 3, 2, 2\).*\(1, 3, 2, 2\)"),
@@ -325,7 +325,7 @@ IMAGES, GIVEN = torch.zeros(2, 3, 2, 2, dtype=torch.uint8), torch.zeros(2, 3, 2,
     (lambda: Central(1.5), "central temperature 1.5.*between 0"),
     (lambda: Central(math.nan), "central temperature nan"),
     (lambda: turns(~GIVEN, "greedy"), "greedy.*cannot be dealt.*spread"),
-    (lambda: gibbs(neighbours, IMAGES, GIVEN, 5, start=3, order="magic"), "magic"),
+    (lambda: gibbs(neighbours, IMAGES, GIVEN, 5, start=Filling(3, "magic")), "magic"),
     (lambda: draw(torch.full((3, 4), math.nan)), "NaN"),
     (lambda: draw(torch.full((3, 4), -math.inf)), "NaN or infinity"),
     (lambda: animate([], "film.gif"), "film.gif.*at least one frame"),
@@ -452,16 +452,15 @@ def test_ancestral_blocks_leave_the_law_as_it_is_and_blind_ones_do_not():
     blank = torch.zeros(n, *joint.shape, dtype=torch.uint8)
     given = torch.zeros_like(blank, dtype=torch.bool)
     exact = [*ancestral(joint, blank, given, generator=seeded(2))][-1].images
-    after = {block: [*gibbs(joint, exact, given, 3, constant(0.6), block, seeded(3), start=exact)][-1].images for block in ("ancestral", "independent")}
+    after = {block: [*mend(joint, exact, given, 3, constant(0.6), block, seeded(3))][-1].images for block in ("ancestral", "independent")}
     assert chi_square(joint.counts(after["ancestral"]), joint.law) > 0.001
     assert chi_square(joint.counts(after["independent"]), joint.law) < 1e-9
 
 
-def test_a_chain_may_start_from_pictures_and_never_reads_hidden_input():
+def test_mending_starts_from_what_is_there_and_a_whole_chain_never_reads_hidden_input():
     images, given = torch.full((2, 3, 2, 2), 4, dtype=torch.uint8), torch.zeros(2, 3, 2, 2, dtype=torch.bool)
     given[0, :, 0] = True
-    start = torch.full_like(images, 1)
-    still, = gibbs(neighbours, images, given, 1, constant(0.0), start=start)
-    assert torch.equal(still.images, torch.where(given, images, start))
-    one, two = ([*gibbs(neighbours, torch.where(given, images, torch.tensor(junk, dtype=torch.uint8)), given, 4, generator=seeded(0), start=3)][-1].images for junk in (0, 3))
+    still, = mend(neighbours, images, given, 1, constant(0.0))
+    assert torch.equal(still.images, images)
+    one, two = ([*gibbs(neighbours, torch.where(given, images, torch.tensor(junk, dtype=torch.uint8)), given, 4, generator=seeded(0), start=Filling(3))][-1].images for junk in (0, 3))
     assert torch.equal(one, two)
