@@ -1,10 +1,12 @@
-"""Photographs: what each choice buys at equal time. Every row trains from scratch for the same minutes, one choice changed.
+"""Photographs: what each choice buys at equal time. Every row trains from scratch for the same minutes, one choice
+changed.
 
     python benchmarks/ablation.py --data ARCHIVE [ARCHIVE ...] [--minutes 4] [--size 64] [--seed 0]
 
-The loop of `my3yearold train`, hole kinds and head as in the photographs' card. Bits/dim of the first 128 validation pictures of each archive by the averaged weights, the same questions in every row: whole
-pictures and the 32x32 centre in random order, and that centre at once. Writes benchmarks/results/ablation_photos.json after each row; rows of earlier runs with the same settings stay.
-Keep the machine quiet: minutes are what is held equal."""
+The loop of `my3yearold train`, hole kinds and head as in the photographs' card. Bits/dim of the first 128 validation
+pictures of each archive by the averaged weights, the same questions in every row: whole pictures and the 32x32 centre
+in random order, and that centre at once. Writes benchmarks/results/ablation_photos.json after each row; rows of earlier
+runs with the same settings stay. Keep the machine quiet: minutes are what is held equal."""
 import argparse, json, platform, tempfile
 from pathlib import Path
 import torch
@@ -52,7 +54,10 @@ def train_row(change, settings, size, minutes): # -> model, vocabulary, pictures
 def measure(model, vocabulary, archives, settings, captions):
     config, device = TrainConfig(**settings | dict(num_valid=128)), torch.device("cpu")
     held_out = [Examples(load_data(a, "valid", config.size), vocabulary, device) for a in archives]
-    return {name: round(sum(validate(model, data, config, kind, captions) for data in held_out) / len(held_out), 4) for name, kind in (("whole", "whole"), ("centre", "centre"), ("centre_at_once", "blank"))}
+    return {
+        name: round(sum(validate(model, data, config, kind, captions) for data in held_out) / len(held_out), 4)
+        for name, kind in (("whole", "whole"), ("centre", "centre"), ("centre_at_once", "blank"))
+    }
 
 
 def main():
@@ -63,16 +68,29 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS))
     args = parser.parse_args()
-    settings = dict(data=tuple(args.data), size=args.size, masks=MASKS, head="neighbours", max_steps=10 ** 6, ema=0.99, seed=args.seed)
+    settings = dict(
+        data=tuple(args.data), size=args.size, masks=MASKS, head="neighbours", max_steps=10**6, ema=0.99, seed=args.seed
+    )
     out = Path(__file__).parent / "results" / "ablation_photos.json"
     out.parent.mkdir(exist_ok=True)
-    found = dict(command=f"python benchmarks/ablation.py --data {' '.join(Path(a).name for a in args.data)} --minutes {args.minutes:g} --size {args.size} --seed {args.seed}",
-                 device="cpu", machine=f"{platform.machine()}, {torch.get_num_threads()} threads", torch=torch.__version__)
+    found = dict(
+        command=f"python benchmarks/ablation.py --data {' '.join(Path(a).name for a in args.data)} --minutes "
+                f"{args.minutes:g} --size {args.size} --seed {args.seed}",
+        device="cpu",
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+        torch=torch.__version__,
+    )
     before = json.loads(out.read_text()) if out.exists() else {}
-    rows = {row["name"]: row for row in before.pop("rows", [])} if {k: v for k, v in before.items() if k != "rows"} == found else {}
+    rows = (
+        {row["name"]: row for row in before.pop("rows", [])}
+        if {k: v for k, v in before.items() if k != "rows"} == found
+        else {}
+    )
     for name in args.rows:
         model, vocabulary, pictures = train_row(ROWS[name], settings, args.size, args.minutes)
-        rows[name] = dict(name=name, parameters=sum(p.numel() for p in model.parameters()), pictures=pictures) | measure(model, vocabulary, args.data, settings, captions=name != "no captions")
+        rows[name] = dict(
+            name=name, parameters=sum(p.numel() for p in model.parameters()), pictures=pictures
+        ) | measure(model, vocabulary, args.data, settings, captions=name != "no captions")
         print(rows[name], flush=True)
         out.write_text(json.dumps(found | dict(rows=[rows[n] for n in ROWS if n in rows]), indent=1) + "\n")
 

@@ -1,11 +1,12 @@
-"""A fault run: training and inpainting killed at random moments, on full disks, in folders that cannot be written, with files
-that vanish, two at a time. After each fault every file is whole, and what goes on ends as the undisturbed does, bit for bit.
+"""A fault run: training and inpainting killed at random moments, on full disks, in folders that cannot be written, with
+files that vanish, two at a time. After each fault every file is whole, and what goes on ends as the undisturbed does,
+bit for bit.
 
     python benchmarks/faults.py [--kills 100] [--others 6] [--seed 0] [--out FILE.json]
 
 A parent that has imported everything forks a child for each command, so that a start costs little; the child runs
-`my3yearold.cli.main`. Prints a table, and what was found; ends with status 1 if anything was. Needs Linux, the extra `train`,
-and for a full disk the right to mount one."""
+`my3yearold.cli.main`. Prints a table, and what was found; ends with status 1 if anything was. Needs Linux, the extra
+`train`, and for a full disk the right to mount one."""
 import argparse, collections, csv, fcntl, json, os, platform, random, re, resource, shutil, signal, subprocess, sys
 import tempfile, time, traceback
 from pathlib import Path
@@ -323,7 +324,8 @@ def vanishing(subject, number, chance):
         if among != place: gone.write_bytes(content)               # the picture is there again, for the next case
         end, more = whole_end(subject, place)
         wrong += more + ([] if status in (0, 2) else [f"status {status}: {command.said.strip()[-300:]}"])
-        if gone.name == "log.csv" and "the log differs" in wrong: wrong.remove("the log differs")      # its rows are gone
+        if gone.name == "log.csv" and "the log differs" in wrong:
+            wrong.remove("the log differs")  # its rows are gone
         yield dict(file=gone.name, seconds=round(moment, 4)), [status, end], wrong
 
 

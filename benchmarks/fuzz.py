@@ -1,4 +1,5 @@
-"""Thousands of broken files for every reader: each is read or refused in one line that names it, soon, in little memory.
+"""Thousands of broken files for every reader: each is read or refused in one line that names it, soon, in little
+memory.
 
     python benchmarks/fuzz.py [--cases 1000] [--seed 0] [--reader NAME ...] [--number N] [--out table.json]
 
@@ -13,8 +14,8 @@ the files in it:
 
     @reader("csv", lambda folder: read_captions(folder / "captions.csv"), tokens=(b",", b'"'))
     def csv_file(rng): return {"captions.csv": b"name,caption\\n..."}"""
-import argparse, bz2, contextlib, csv, faulthandler, functools, io, json, os, pickle, pickletools, random, shutil, signal, string
-import struct, sys, tarfile, tempfile, time, warnings, zipfile, zlib
+import argparse, bz2, contextlib, csv, faulthandler, functools, io, json, os, pickle, pickletools, random, shutil
+import signal, string, struct, sys, tarfile, tempfile, time, warnings, zipfile, zlib
 from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -420,7 +421,10 @@ def files_of(folder): return {p.name: p.read_bytes() for p in sorted(Path(folder
 @functools.lru_cache(4)
 def written(trunk): # -> {file name: content}, of weights and of a run's newest checkpoint
     torch.manual_seed(0)
-    vocabulary, options = Vocabulary(["a", "cat", "red"]), dict(size=8, widths=(8, 16), blocks=(1, 1), channels=8, layers=2)
+    vocabulary, options = (
+        Vocabulary(["a", "cat", "red"]),
+        dict(size=8, widths=(8, 16), blocks=(1, 1), channels=8, layers=2),
+    )
     model = OrderlessNADE(len(vocabulary), trunk=trunk, word_size=8, state_size=8, **options)
     with tempfile.TemporaryDirectory() as folder:
         save_model(folder, model, vocabulary, dict(guidance_scale=2))
@@ -432,7 +436,17 @@ def written(trunk): # -> {file name: content}, of weights and of a run's newest 
         return weights, files_of(folder)
 
 
-SAFETENSORS = (*JSON, b'"F16"', b'"I64"', b'"data_offsets":[0,', b'"shape":[', b"__metadata__", b"99999999", b"8192", b"-1")
+SAFETENSORS = (
+    *JSON,
+    b'"F16"',
+    b'"I64"',
+    b'"data_offsets":[0,',
+    b'"shape":[',
+    b"__metadata__",
+    b"99999999",
+    b"8192",
+    b"-1",
+)
 
 
 @reader("weights", lambda folder: Inpainter.from_pretrained(folder), tokens=SAFETENSORS)
@@ -456,7 +470,24 @@ def read_results(folder):
 
 @reader("results", read_results, tokens=(*JSON, b"<script>", b"my3yearold", b"result"))
 def results_folder(rng):
-    settings = Result("cat", "cat.png", "photos", word(rng), "gibbs", 8, 1.0, 1.0, 2, [0, 1], [0, 0, 8, 8], 8, 8, 4, [4.5, 5.0], "0.1.0")
+    settings = Result(
+        "cat",
+        "cat.png",
+        "photos",
+        word(rng),
+        "gibbs",
+        8,
+        1.0,
+        1.0,
+        2,
+        [0, 1],
+        [0, 0, 8, 8],
+        8,
+        8,
+        4,
+        [4.5, 5.0],
+        "0.1.0",
+    )
     with tempfile.TemporaryDirectory() as folder:
         with whole_folder(Path(folder) / "cat") as partial: write_json(partial / "settings.json", settings)
         found = {f"cat/{name}": content for name, content in files_of(Path(folder) / "cat").items()}

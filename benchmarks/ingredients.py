@@ -1,9 +1,10 @@
-"""What each ingredient of the training loop buys: the default recipe, and the same with one thing taken away, over the same number of steps.
+"""What each ingredient of the training loop buys: the default recipe, and the same with one thing taken away, over the
+same number of steps.
 
     python benchmarks/ingredients.py [--steps 250] [--size 16] [--batch-size 16] [--seeds 3]
 
-Scenes; each figure is the mean over seeds with its standard error. Paired: the seeds, hence pictures and starting weights, are the same in all rows.
-Writes benchmarks/results/ingredients.json after each row, which page 14 shows."""
+Scenes; each figure is the mean over seeds with its standard error. Paired: the seeds, hence pictures and starting
+weights, are the same in all rows. Writes benchmarks/results/ingredients.json after each row, which page 14 shows."""
 import argparse, json, platform, statistics
 from pathlib import Path
 import torch
@@ -37,8 +38,15 @@ def main():
     args = parser.parse_args()
     out = Path(__file__).parent / "results" / "ingredients.json"
     out.parent.mkdir(exist_ok=True)
-    command = f"python benchmarks/ingredients.py --steps {args.steps} --size {args.size} --batch-size {args.batch_size} --seeds {args.seeds}"
-    found = dict(command=command, device="cpu", machine=f"{platform.machine()}, {torch.get_num_threads()} threads", torch=torch.__version__, rows=[])
+    command = (f"python benchmarks/ingredients.py --steps {args.steps} --size {args.size} --batch-size "
+               f"{args.batch_size} --seeds {args.seeds}")
+    found = dict(
+        command=command,
+        device="cpu",
+        machine=f"{platform.machine()}, {torch.get_num_threads()} threads",
+        torch=torch.__version__,
+        rows=[],
+    )
     for name, change in ROWS.items():
         runs = []
         for args.seed in range(args.seeds): runs.append(measure(change, args))

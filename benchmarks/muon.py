@@ -1,4 +1,5 @@
-"""Making every matrix of the bundled scenes trunk orthonormal, once: by singular values, by our iteration, and the whole step of torch.optim.Muon (bfloat16 inside).
+"""Making every matrix of the bundled scenes trunk orthonormal, once: by singular values, by our iteration, and the
+whole step of torch.optim.Muon (bfloat16 inside).
 
     python benchmarks/muon.py [--repeats 5]"""
 import argparse, platform, statistics, time
@@ -26,11 +27,17 @@ def main():
     matrices = [torch.nn.Parameter(p.detach().flatten(1)) for p in trunk.parameters() if p.ndim >= 2]
     for p in matrices: p.grad = torch.randn_like(p)
     optimiser = torch.optim.Muon(matrices, adjust_lr_fn="match_rms_adamw")
-    found = {"singular values": seconds(lambda: [torch.linalg.svd(p.grad, full_matrices=False) for p in matrices], args.repeats),
-             "Newton-Schulz, float32": seconds(lambda: [orthogonalised(p.grad) for p in matrices], args.repeats),
-             "torch.optim.Muon": seconds(optimiser.step, args.repeats)}
+    found = {
+        "singular values": seconds(
+            lambda: [torch.linalg.svd(p.grad, full_matrices=False) for p in matrices], args.repeats
+        ),
+        "Newton-Schulz, float32": seconds(lambda: [orthogonalised(p.grad) for p in matrices], args.repeats),
+        "torch.optim.Muon": seconds(optimiser.step, args.repeats),
+    }
     ours = found["Newton-Schulz, float32"]
-    print(f"{len(matrices)} matrices; {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}")
+    print(
+        f"{len(matrices)} matrices; {platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    )
     for name, s in found.items(): print(f"{name:24s} {s:8.3f} s   {s / ours:6.1f} times ours")
 
 

@@ -2,8 +2,9 @@
 
     python benchmarks/probe.py [WEIGHTS] [--scenes 1200] [--seed 4242]
 
-Unseen scenes with an object fully hidden; for each `CaptionAttention`, two vectors averaged over the hole: what was added ("read") and the features behind. A logistic regression on three quarters of the scenes names shape and colour of the
-hidden object in the last quarter. Chance is one in six and one in eight."""
+Unseen scenes with an object fully hidden; for each `CaptionAttention`, two vectors averaged over the hole: what was
+added ("read") and the features behind. A logistic regression on three quarters of the scenes names shape and colour of
+the hidden object in the last quarter. Chance is one in six and one in eight."""
 import argparse
 import torch
 import torch.nn.functional as F
@@ -25,8 +26,13 @@ def collect(model, vocabulary, drawn, given): # -> {layer: (read (N, C), behind 
     for index in torch.arange(len(drawn)).split(40):
         hidden = (~given[index, :1]).float()
         corner = torch.zeros_like(given[index])
-        corner[:, :, 0, 0] = True                                # the head may do as little as possible
-        model(drawn.images[index] * given[index], given[index], *vocabulary.encode([drawn.captions[i][0] for i in index.tolist()]), corner)
+        corner[:, :, 0, 0] = True  # the head may do as little as possible
+        model(
+            drawn.images[index] * given[index],
+            given[index],
+            *vocabulary.encode([drawn.captions[i][0] for i in index.tolist()]),
+            corner,
+        )
     return {name: [torch.cat(x) for x in zip(*parts)] for name, parts in found.items()}
 
 
@@ -53,10 +59,17 @@ def main():
     model, vocabulary, _ = load_model(weights_folder(args.weights))
     drawn = scenes(args.scenes, 64, seed=args.seed)
     given, hidden = hide_object(drawn)
-    shape, colour = torch.tensor([SHAPES.index(h.shape) for h in hidden]), torch.tensor([list(PALETTE).index(h.colour) for h in hidden])
+    shape, colour = (
+        torch.tensor([SHAPES.index(h.shape) for h in hidden]),
+        torch.tensor([list(PALETTE).index(h.colour) for h in hidden]),
+    )
     for name, vectors in collect(model, vocabulary, drawn, given).items():
         for what, x in zip(("read", "behind"), vectors):
-            print(f"{name:20s} {what:7s} {x.shape[1]:4d} features: shape {probe(x, shape, len(SHAPES)):.2f}, colour {probe(x, colour, len(PALETTE)):.2f}", flush=True)
+            print(
+                f"{name:20s} {what:7s} {x.shape[1]:4d} features: shape {probe(x, shape, len(SHAPES)):.2f}, colour "
+                f"{probe(x, colour, len(PALETTE)):.2f}",
+                flush=True,
+            )
 
 
 if __name__ == "__main__": main()

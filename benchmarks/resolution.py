@@ -2,11 +2,11 @@
 
     python benchmarks/resolution.py [--coco coco-sample.tar] [--size 256] [--crops 44]
 
-Squares cut at seeded places and scales out of scikit-image's photographs and, where given, a tar of photographs; reduced
-by a box filter to the same size, the centre hidden, half of each side. PSNR in dB and L1 in levels, in the hole;
-sharpness: the mean absolute difference of neighbours in the hole, rim: of neighbours of which one is known and one is
-filled, both over the truth's; patches: the sliced Wasserstein distance of page 17 with 4 pixels of rim. Errors are standard
-errors over crops. Writes benchmarks/results/resolution.json after each row."""
+Squares cut at seeded places and scales out of scikit-image's photographs and, where given, a tar of photographs;
+reduced by a box filter to the same size, the centre hidden, half of each side. PSNR in dB and L1 in levels, in the
+hole; sharpness: the mean absolute difference of neighbours in the hole, rim: of neighbours of which one is known and
+one is filled, both over the truth's; patches: the sliced Wasserstein distance of page 17 with 4 pixels of rim. Errors
+are standard errors over crops. Writes benchmarks/results/resolution.json after each row."""
 import argparse, io, json, math, platform, tarfile, time
 from pathlib import Path
 import torch
@@ -43,7 +43,10 @@ def photographs(coco): # -> list of PIL pictures
 
 def across_rim(image, hole): # (3, H, W), (H, W) -> mean absolute difference of neighbours, one known and one filled
     x = image.float()
-    down, along = (x[:, 1:] - x[:, :-1]).abs()[:, hole[1:] ^ hole[:-1]], (x[..., 1:] - x[..., :-1]).abs()[:, hole[:, 1:] ^ hole[:, :-1]]
+    down, along = (
+        (x[:, 1:] - x[:, :-1]).abs()[:, hole[1:] ^ hole[:-1]],
+        (x[..., 1:] - x[..., :-1]).abs()[:, hole[:, 1:] ^ hole[:, :-1]],
+    )
     return torch.cat([down, along], 1).mean().item()
 
 
@@ -53,7 +56,10 @@ def run(predict, image, hole, seed, size=64, start=0.7, finer=None, one_size=Fal
     cutout = (Cutout if one_size else Pyramid)(picture, hole, size)
     *_, state = spread(predict, cutout.images[None], cutout.given[None], 32, start, generator=g)
     if not one_size:
-        for state in sharpen(predict, cutout.sizes, state.images, g, Central((1 + start) / 2 if finer is None else finer), **settings): pass
+        for state in sharpen(
+            predict, cutout.sizes, state.images, g, Central((1 + start) / 2 if finer is None else finer), **settings
+        ):
+            pass
     return pixels_of(cutout.put_back(state.images[0]))
 
 
@@ -88,8 +94,14 @@ def main():
     hole[a:b, a:b] = True
     given = (~hole).expand(truth.shape)
     smooth, rim = neighbours(truth, given)[0], torch.tensor([across_rim(x, hole) for x in truth])
-    facts = dict(command=f"benchmarks/resolution.py --size {args.size} --crops {args.crops}" + " --coco coco-sample.tar" * bool(args.coco),
-                 torch=torch.__version__, machine=platform.machine(), hole=int(hole.sum()), rows=[])
+    facts = dict(
+        command=f"benchmarks/resolution.py --size {args.size} --crops {args.crops}"
+        + " --coco coco-sample.tar" * bool(args.coco),
+        torch=torch.__version__,
+        machine=platform.machine(),
+        hole=int(hole.sum()),
+        rows=[],
+    )
     around = slice(a - 4, b + 4)
     for name, settings in tqdm(RUNS.items()):
         start = time.process_time()
@@ -98,8 +110,13 @@ def main():
         assert torch.equal(filled[..., ~hole], truth[..., ~hole])
         each = [picture_metrics(*three) for three in zip(filled, truth, given)]
         mine, across = neighbours(filled, given)[0], torch.tensor([across_rim(x, hole) for x in filled])
-        row = dict(name=name, cpu_seconds=round(seconds, 3), sharpness=ratio_and_error(mine, smooth), rim=ratio_and_error(across, rim),
-                   patches=[round(d, 3) for d in patch_distance(filled[..., around, around], truth[..., around, around])])
+        row = dict(
+            name=name,
+            cpu_seconds=round(seconds, 3),
+            sharpness=ratio_and_error(mine, smooth),
+            rim=ratio_and_error(across, rim),
+            patches=[round(d, 3) for d in patch_distance(filled[..., around, around], truth[..., around, around])],
+        )
         facts["rows"].append(row | {key: mean_and_error([m[key] for m in each]) for key in ("psnr", "l1")})
         Path(args.out).write_text(json.dumps(facts, indent=1) + "\n")
         tqdm.write(f"{name}: " + ", ".join(f"{k} {v}" for k, v in facts["rows"][-1].items() if k != "name"))

@@ -1,11 +1,12 @@
 """Memory and open files of a long life: thousands of fillings in one process, or a training beside other work.
 
-    python benchmarks/soak.py fillings [--count 10000] [--out soak.json]      16-pixel weights, made here
-    python benchmarks/soak.py training [--minutes 60] [--out soak.json]       16-pixel scenes
-    python benchmarks/soak.py large                     [--out soak.json]       12, 25 and 100 megapixels, the default hole, enlarged; the first also at its own size
+    python benchmarks/soak.py fillings [--count 10000] [--out soak.json]      16-pixel weights, made here python
+    benchmarks/soak.py training [--minutes 60] [--out soak.json]       16-pixel scenes python benchmarks/soak.py large
+    [--out soak.json]       12, 25 and 100 megapixels, the default hole, enlarged; the first also at its own size
 
-The first two sample the resident memory and the number of open files at twenty points (Linux: /proc), print them, and fit a line
-through the second half: bytes per filling, or per minute. The third prints the largest memory of a process that fills one picture."""
+The first two sample the resident memory and the number of open files at twenty points (Linux: /proc), print them, and
+fit a line through the second half: bytes per filling, or per minute. The third prints the largest memory of a process
+that fills one picture."""
 import argparse
 import json
 import os
@@ -34,14 +35,19 @@ def show(found, unit):
     for row in found: print(f"{row['at']:8.1f} {unit}: {row['megabytes']:8.1f} MB, {row['files']} open files")
     half = found[len(found) // 2:]
     slope = np.polyfit([row["at"] for row in half], [row["megabytes"] * 2**20 for row in half], 1)[0]
-    print(f"second half: {slope:.0f} bytes per {unit}, open files {min(r['files'] for r in half)} to {max(r['files'] for r in half)}")
+    print(
+        f"second half: {slope:.0f} bytes per {unit}, open files {min(r['files'] for r in half)} to "
+        f"{max(r['files'] for r in half)}"
+    )
     return float(slope)
 
 
 def fillings(count):
     torch.manual_seed(0)
     vocabulary = Vocabulary.build([["a red cat ."]] * 5)
-    pipe = Inpainter(OrderlessNADE(len(vocabulary), 16, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary)
+    pipe = Inpainter(
+        OrderlessNADE(len(vocabulary), 16, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary
+    )
     rng, found = np.random.default_rng(0), []
     for i in range(count):
         height, width = rng.integers(8, 40, 2)
@@ -61,8 +67,20 @@ def training(minutes):
     watcher.start()
     try:
         with tempfile.TemporaryDirectory() as folder:
-            train(TrainConfig(run=f"{folder}/run", size=16, num_scenes=500, widths=(8, 16), blocks=(1, 1), max_minutes=minutes, max_steps=10**9,
-                              validate_every=500, num_valid=32, device="cpu"))
+            train(
+                TrainConfig(
+                    run=f"{folder}/run",
+                    size=16,
+                    num_scenes=500,
+                    widths=(8, 16),
+                    blocks=(1, 1),
+                    max_minutes=minutes,
+                    max_steps=10**9,
+                    validate_every=500,
+                    num_valid=32,
+                    device="cpu",
+                )
+            )
     finally:
         done.set()
         watcher.join()
@@ -84,11 +102,30 @@ print(before, peak(), time.time() - begun)"""
 
 def large():
     found = []
-    for width, height, strategy in ((4000, 3000, "coarse-to-fine"), (4000, 3000, "spread"), (6000, 4200, "spread"), (12000, 8300, "spread")):
-        done = subprocess.run([sys.executable, "-c", ONE, str(width), str(height), strategy], capture_output=True, text=True, check=True)
+    for width, height, strategy in (
+        (4000, 3000, "coarse-to-fine"),
+        (4000, 3000, "spread"),
+        (6000, 4200, "spread"),
+        (12000, 8300, "spread"),
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", ONE, str(width), str(height), strategy], capture_output=True, text=True, check=True
+        )
         before, peak, seconds = map(float, done.stdout.split())
-        found.append(dict(megapixels=width * height / 1e6, picture=width * height * 3 / 2**20, strategy=strategy, before=before, peak=peak, seconds=seconds))
-        print(f"{width}x{height}, {strategy}: picture {found[-1]['picture']:.0f} MB, process {before:.0f} MB before, {peak:.0f} MB at most, {seconds:.0f} s")
+        found.append(
+            dict(
+                megapixels=width * height / 1e6,
+                picture=width * height * 3 / 2**20,
+                strategy=strategy,
+                before=before,
+                peak=peak,
+                seconds=seconds,
+            )
+        )
+        print(
+            f"{width}x{height}, {strategy}: picture {found[-1]['picture']:.0f} MB, process {before:.0f} MB before, "
+            f"{peak:.0f} MB at most, {seconds:.0f} s"
+        )
     return found
 
 

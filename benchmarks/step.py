@@ -1,11 +1,13 @@
-"""The training step: the default path beside the plain one, same weights, same pictures, same hidden variables, same loss.
+"""The training step: the default path beside the plain one, same weights, same pictures, same hidden variables, same
+loss.
 
     python benchmarks/step.py [--batch-size 8] [--size 64] [--rounds 9] [--precision float32|bfloat16] [--compile]
 
-Plain: the 3x256 one-hot times the mask, concatenated with the mask, through a dense 1x1 convolution; logits of all variables; every hidden one scored
-by picking from them; memory in the usual (N, C, H, W) order. Default: summed embeddings, the head at a fixed sample of the hidden variables, channels last.
-Prints the median of interleaved rounds, their ratio, and the peak memory of each form in a process of its own, and keeps them in benchmarks/results/step.json, which page
-14_training prints."""
+Plain: the 3x256 one-hot times the mask, concatenated with the mask, through a dense 1x1 convolution; logits of all
+variables; every hidden one scored by picking from them; memory in the usual (N, C, H, W) order. Default: summed
+embeddings, the head at a fixed sample of the hidden variables, channels last. Prints the median of interleaved rounds,
+their ratio, and the peak memory of each form in a process of its own, and keeps them in benchmarks/results/step.json,
+which page 14_training prints."""
 import argparse, json, platform, resource, statistics, subprocess, sys, time
 from contextlib import nullcontext
 from pathlib import Path
@@ -24,9 +26,12 @@ from my3yearold.training import scored_loss
 def plain_logits(model, images, given, ids, lengths): # -> (N, 3, H, W, levels)
     "The same function written down directly: one-hot in, everything out."
     levels, door, head = model.head.levels, model.door, model.head
-    one_hot = F.one_hot(images.long(), levels).permute(0, 1, 4, 2, 3).float() * given[:, :, None]       # (N, 3, L, H, W)
-    x = torch.cat([one_hot.flatten(1, 2), given.float()], 1)                                           # (N, 3 L + 3, H, W)
-    weight = torch.cat([door.weight().flatten(0, 1), door.mask]).T[..., None, None]                     # (C, 3 L + 3, 1, 1)
+    # (N, 3, L, H, W)
+    one_hot = F.one_hot(images.long(), levels).permute(0, 1, 4, 2, 3).float() * given[:, :, None]
+    # (N, 3 L + 3, H, W)
+    x = torch.cat([one_hot.flatten(1, 2), given.float()], 1)
+    # (C, 3 L + 3, 1, 1)
+    weight = torch.cat([door.weight().flatten(0, 1), door.mask]).T[..., None, None]
     guess = pull_push(images.float() * (2 / (levels - 1)) - 1, given)
     means, counts = adaptive_means(guess, given)
     x = F.conv2d(x, weight, door.bias) + model.guess(torch.cat([guess, means, counts.log() / 4], 1))
@@ -38,10 +43,18 @@ def plain_logits(model, images, given, ids, lengths): # -> (N, 3, H, W, levels)
         squared = (head.values - (guess[:, c] + offset + around)[..., None]).square()
         nu, log_scale = F.linear(x, head.tail[c], head.tail_bias[c]).unbind(-1)
         rows = F.linear(x, head.basis @ head.coefficients[c] + head.free[c], head.bias[c])
-        rows = rows - 0.5 * log_precision.clamp(max=11).exp()[..., None] * squared - F.softplus(nu)[..., None] * torch.log1p(squared * log_scale.clamp(max=13).exp()[..., None])
+        rows = (
+            rows
+            - 0.5 * log_precision.clamp(max=11).exp()[..., None] * squared
+            - F.softplus(nu)[..., None] * torch.log1p(squared * log_scale.clamp(max=13).exp()[..., None])
+        )
         a, precision = F.linear(x, head.expert[c], head.expert_bias[c]).unbind(-1)
         normal = -0.5 * precision.clamp(max=11).exp()[..., None] * (head.values - means[:, 9 + c, :, :, None]).square()
-        logits.append(torch.logaddexp(rows.log_softmax(-1) + F.logsigmoid(-a)[..., None], normal.log_softmax(-1) + F.logsigmoid(a)[..., None]))
+        logits.append(
+            torch.logaddexp(
+                rows.log_softmax(-1) + F.logsigmoid(-a)[..., None], normal.log_softmax(-1) + F.logsigmoid(a)[..., None]
+            )
+        )
     return torch.stack(logits, 1)
 
 
@@ -70,12 +83,14 @@ def make(form, model, tensors, share, args):
     else:
         model = model.to(memory_format=torch.channels_last)
         if args.compile: model.compile()
-    optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, fused=form == "default")      # no rate: every step meets the same weights
+    # no rate: every step meets the same weights
+    optimiser = torch.optim.AdamW(model.parameters(), lr=0.0, fused=form == "default")
     loss_of = plain_loss if form == "plain" else scored_loss
     low = form == "default" and args.precision == "bfloat16"
     def step():
         optimiser.zero_grad()
-        with torch.autocast(args.device, torch.bfloat16) if low else nullcontext(): loss = (loss_of(model, *tensors) * share).sum()
+        with torch.autocast(args.device, torch.bfloat16) if low else nullcontext():
+            loss = (loss_of(model, *tensors) * share).sum()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
@@ -89,14 +104,28 @@ def peak(args, form): # -> MiB
         step = make(form, *setting(args), args); step()
         torch.cuda.reset_peak_memory_stats(); before = torch.cuda.memory_allocated(); step()
         return (torch.cuda.max_memory_allocated() - before) / 2 ** 20
-    command = [sys.executable, __file__, "--memory-of", form, "--batch-size", args.batch_size, "--size", args.size, "--scored", args.scored, "--precision", args.precision]
+    command = [
+        sys.executable,
+        __file__,
+        "--memory-of",
+        form,
+        "--batch-size",
+        args.batch_size,
+        "--size",
+        args.size,
+        "--scored",
+        args.scored,
+        "--precision",
+        args.precision,
+    ]
     return float(subprocess.run([*map(str, command)], capture_output=True, text=True, check=True).stdout)
 
 
 def keep(args, machine, forms): # one row for each setting of each machine
     path = Path(__file__).parent / "results" / "step.json"
     setting = f"{args.precision}{', compiled' if args.compile else ''}"
-    command = f"python benchmarks/step.py --batch-size {args.batch_size} --size {args.size} --scored {args.scored} --rounds {args.rounds} --precision {args.precision}{' --compile' if args.compile else ''}"
+    command = (f"python benchmarks/step.py --batch-size {args.batch_size} --size {args.size} --scored {args.scored} "
+               f"--rounds {args.rounds} --precision {args.precision}{' --compile' if args.compile else ''}")
     row = dict(default_path_in=setting, machine=machine, torch=torch.__version__, command=command, **forms)
     rows = json.loads(path.read_text()) if path.exists() else []
     rows = [r for r in rows if (r["default_path_in"], r["machine"]) != (setting, machine)] + [row]
@@ -119,9 +148,17 @@ def main():
         before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         for _ in range(2): step()
         return print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
-    machine = torch.cuda.get_device_name() if args.device == "cuda" else f"{platform.machine()}, {torch.get_num_threads()} threads"
-    print(f"training step, {args.batch_size} scenes of {args.size}x{args.size}, {args.scored} variables scored, default path in {args.precision}{', compiled' if args.compile else ''}; torch {torch.__version__}, {machine}")
-    memory = {form: peak(args, form) for form in ("plain", "default")}     # first: a child's peak begins at its parent's
+    machine = (
+        torch.cuda.get_device_name()
+        if args.device == "cuda"
+        else f"{platform.machine()}, {torch.get_num_threads()} threads"
+    )
+    print(
+        f"training step, {args.batch_size} scenes of {args.size}x{args.size}, {args.scored} variables scored, default "
+        f"path in {args.precision}{', compiled' if args.compile else ''}; torch {torch.__version__}, {machine}"
+    )
+    # first: a child's peak begins at its parent's
+    memory = {form: peak(args, form) for form in ("plain", "default")}
     steps = {form: make(form, *setting(args), args) for form in memory}
     losses, times = {form: step() for form, step in steps.items()}, {form: [] for form in steps}
     for _ in range(2): steps["default"]()
@@ -130,9 +167,24 @@ def main():
             begun = time.perf_counter(); step(); times[form].append(time.perf_counter() - begun)
     medians = {form: statistics.median(t) for form, t in times.items()}
     print(f"{'':8} {'seconds':>9} {'pictures/s':>11} {'peak MiB':>9} {'loss, nats':>11}")
-    for form in steps: print(f"{form:8} {medians[form]:9.3f} {args.batch_size / medians[form]:11.1f} {memory[form]:9.0f} {losses[form]:11.6f}")
-    print(f"default is {medians['plain'] / medians['default']:.2f} times as fast, with {memory['default'] / memory['plain']:.2f} of the memory; losses differ by {abs(losses['plain'] / losses['default'] - 1):.1e}")
-    keep(args, machine, {form: dict(seconds=round(medians[form], 4), peak_mib=round(memory[form]), loss=losses[form]) for form in steps})
+    for form in steps:
+        print(
+            f"{form:8} {medians[form]:9.3f} {args.batch_size / medians[form]:11.1f} {memory[form]:9.0f} "
+            f"{losses[form]:11.6f}"
+        )
+    print(
+        f"default is {medians['plain'] / medians['default']:.2f} times as fast, with "
+        f"{memory['default'] / memory['plain']:.2f} of the memory; losses differ by "
+        f"{abs(losses['plain'] / losses['default'] - 1):.1e}"
+    )
+    keep(
+        args,
+        machine,
+        {
+            form: dict(seconds=round(medians[form], 4), peak_mib=round(memory[form]), loss=losses[form])
+            for form in steps
+        },
+    )
     assert abs(losses["plain"] / losses["default"] - 1) < (1e-5 if args.precision == "float32" else 1e-2)
 
 

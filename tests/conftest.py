@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 os.environ["MPLBACKEND"] = "Agg"
-os.environ.setdefault("GOMP_SPINCOUNT", "10000")              # before torch is imported: beside other work, threads that spin are slow
+# before torch is imported: beside other work, threads that spin are slow
+os.environ.setdefault("GOMP_SPINCOUNT", "10000")
 _cache = tempfile.TemporaryDirectory(prefix="my3yearold-")      # removed when the process ends
 os.environ["MY3YEAROLD_CACHE"] = _cache.name
 

@@ -1,10 +1,12 @@
-"""Fills a hole with each set of weights the installed package brings, as a user's script would. Run it away from the checkout.
+"""Fills a hole with each set of weights the installed package brings, as a user's script would. Run it away from the
+checkout.
 
-Prints where the package was imported from; fails if a known pixel changes, or if more than the bare dependencies is needed.
-"""
+Prints where the package was imported from; fails if a known pixel changes, or if more than the bare dependencies is
+needed. """
 import sys
 
-for extra in ("skimage", "tensorboard", "IPython", "ipywidgets", "nbdev", "fastcore"): sys.modules[extra] = None   # importing one now fails
+for extra in ("skimage", "tensorboard", "IPython", "ipywidgets", "nbdev", "fastcore"):
+    sys.modules[extra] = None  # importing one now fails
 
 from importlib import resources
 
@@ -18,11 +20,15 @@ picture = np.stack([2 * rows, 3 * columns, rows + columns], axis=-1)
 hole = np.zeros((64, 64), dtype=bool)
 hole[20:40, 24:48] = True
 
-weights = sorted(folder.name for folder in resources.files("my3yearold").joinpath("weights").iterdir() if folder.is_dir())
+weights = sorted(
+    folder.name for folder in resources.files("my3yearold").joinpath("weights").iterdir() if folder.is_dir()
+)
 if not weights: sys.exit("the installed package brings no weights")
 for name in weights:
     pipe = Inpainter.from_pretrained(name)
-    result = pipe(Image.fromarray(picture), Image.fromarray(hole), "a red circle on a white background", num_inference_steps=4)
+    result = pipe(
+        Image.fromarray(picture), Image.fromarray(hole), "a red circle on a white background", num_inference_steps=4
+    )
     filled = np.asarray(result.images[0])
     assert filled.shape == picture.shape, f"{name}: the picture comes back as {filled.shape}"
     assert (filled[~hole] == picture[~hole]).all(), f"{name}: a known pixel has changed"

@@ -1,4 +1,5 @@
-"""Faults that an attack on version 0.1.0's successor found, each as it was found: files, names, archives, flags, memory."""
+"""Faults that an attack on version 0.1.0's successor found, each as it was found: files, names, archives, flags,
+memory."""
 import json
 import os
 import subprocess
@@ -25,14 +26,21 @@ from my3yearold.runs import Log, newest_checkpoint
 from my3yearold.saving import load_model, save_model
 from my3yearold.training import TrainConfig, train
 
-TINY = dict(num_scenes=20, num_valid=2, device="cpu", size=16, widths=(8, 8), blocks=(0, 0), validate_every=2, max_steps=2)
+TINY = dict(
+    num_scenes=20, num_valid=2, device="cpu", size=16, widths=(8, 8), blocks=(0, 0), validate_every=2, max_steps=2
+)
 
 
 @pytest.fixture
 def weights(tmp_path):
     torch.manual_seed(0)
     vocabulary = Vocabulary.build([["a red cat ."]] * 5)
-    save_model(tmp_path / "weights", OrderlessNADE(len(vocabulary), 16, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary, {})
+    save_model(
+        tmp_path / "weights",
+        OrderlessNADE(len(vocabulary), 16, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8),
+        vocabulary,
+        {},
+    )
     return tmp_path / "weights"
 
 
@@ -48,10 +56,12 @@ def picture(path, size=(12, 10), seed=0):
     return path
 
 
-def told(capsys): return [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if line.startswith("my3yearold: ")]
+def told(capsys):
+    return [line for line in capsys.readouterr().err.replace("\r", "\n").split("\n") if line.startswith("my3yearold: ")]
 
 
-def filled(weights, *arguments): return main(["inpaint", *arguments, "--weights", weights, "--steps", 1, "--samples", 1])
+def filled(weights, *arguments):
+    return main(["inpaint", *arguments, "--weights", weights, "--steps", 1, "--samples", 1])
 
 
 # --- users' files
@@ -63,7 +73,8 @@ def test_nothing_is_written_through_a_link_to_the_model(run, tmp_path):
     for file in (run / "model").iterdir(): file.unlink()
     (run / "model").rmdir()
     (run / "model").symlink_to(mine)
-    with pytest.raises(ValueError, match="model is a link"): train(TrainConfig(run=str(run), **TINY | dict(max_steps=4)), resume=True)
+    with pytest.raises(ValueError, match="model is a link"):
+        train(TrainConfig(run=str(run), **TINY | dict(max_steps=4)), resume=True)
     assert [p.name for p in mine.iterdir()] == ["config.json"] and (mine / "config.json").read_text() == '{"mine": 1}'
 
 
@@ -123,13 +134,26 @@ def test_pictures_of_one_stem_have_their_own_captions(weights, tmp_path, monkeyp
         warnings.simplefilter("error")
         data = image_folder("dup", 16)
     assert dict(zip(data.names, data.captions)) == {"cat.jpg": ["a red circle"], "cat.png": ["a blue square"]}
-    assert filled(weights, "dup", "--out", "one") == 0 and filled(weights, "A/cat.jpg", "B/cat.jpg", "--captions", "ab.csv", "--out", "two") == 0
-    def captions(out): return sorted(json.loads(p.read_text())["caption"] for p in (tmp_path / out).glob("*/settings.json"))
+    assert (
+        filled(weights, "dup", "--out", "one") == 0
+        and filled(weights, "A/cat.jpg", "B/cat.jpg", "--captions", "ab.csv", "--out", "two") == 0
+    )
+
+    def captions(out):
+        return sorted(json.loads(p.read_text())["caption"] for p in (tmp_path / out).glob("*/settings.json"))
+
     assert captions("one") == ["a blue square", "a red circle"] and captions("two") == ["in A", "in B"]
 
 
 def test_names_tell_files_apart_with_as_little_as_it_takes():
-    assert picture_names([Path(p) for p in ("x/a.png", "x/b.png", "x/b.jpg", "y/c.png", "z/c.png", "z/d.e.png")]) == ["a", "b.png", "b.jpg", "y/c.png", "z/c.png", "d.e"]
+    assert picture_names([Path(p) for p in ("x/a.png", "x/b.png", "x/b.jpg", "y/c.png", "z/c.png", "z/d.e.png")]) == [
+        "a",
+        "b.png",
+        "b.jpg",
+        "y/c.png",
+        "z/c.png",
+        "d.e",
+    ]
     assert picture_names([Path("x/a.png"), Path("x/a.png")]) == ["x/a.png", "x/a.png"] and picture_names([]) == []
 
 
@@ -145,7 +169,8 @@ def test_captions_inside_the_folders_of_the_splits_are_read(tmp_path, monkeypatc
         (tmp_path / "data" / split / "captions.csv").write_text(f"file,caption\none.png,in {split}\n")
     for split in ("train", "valid"): assert load_data(str(tmp_path / "data"), split, 16).captions == [[f"in {split}"]]
     (tmp_path / "data" / "train" / "captions.csv").write_text("file,caption\none.png,another\n")
-    assert course_archive(tmp_path / "data", "train", 16).captions == [["another"]]                  # and no cache hides it
+    # and no cache hides it
+    assert course_archive(tmp_path / "data", "train", 16).captions == [["another"]]
 
 
 def test_all_formats_that_are_read_are_looked_for(tmp_path):
@@ -179,7 +204,8 @@ def test_a_changed_vocabulary_is_noticed(run):
     path = run / "vocabulary.json"
     noted = json.loads(path.read_text())
     path.write_text(json.dumps(noted | dict(words=noted["words"][::-1])))
-    with pytest.raises(ValueError, match="not the vocabulary that the run began with"): train(TrainConfig(run=str(run), **TINY | dict(max_steps=4)), resume=True)
+    with pytest.raises(ValueError, match="not the vocabulary that the run began with"):
+        train(TrainConfig(run=str(run), **TINY | dict(max_steps=4)), resume=True)
     path.write_text(json.dumps(noted))
     train(TrainConfig(run=str(run), **TINY | dict(max_steps=4)), resume=True)
 
@@ -189,7 +215,11 @@ def test_flags_that_contradict_resume(run, tmp_path, capsys):
     assert main(["train", "--resume", run, "--start", "scenes", "--max-steps", 4]) == 2
     assert main(["train", "--accept-data", "--run", tmp_path / "new"]) == 2
     said = told(capsys)
-    assert ["leave out --run" in said[0], "weights of its own" in said[1], "leave out --accept-data" in said[2]] == 3 * [True]
+    assert [
+        "leave out --run" in said[0],
+        "weights of its own" in said[1],
+        "leave out --accept-data" in said[2],
+    ] == 3 * [True]
     assert json.loads((run / "config.json").read_text())["start"] == "" and not (tmp_path / "new").exists()
 
 
@@ -199,7 +229,8 @@ def test_a_damaged_log_and_checkpoint_are_passed_over_and_told(run, tmp_path):
     train(TrainConfig(run=str(run), **TINY | dict(max_steps=4)), resume=True)
     newest = newest_checkpoint(run)[0]
     newest.write_bytes(newest.read_bytes()[:500])
-    with pytest.warns(UserWarning, match=f"{newest.name} is damaged.*going on from checkpoint-00000002"): newest_checkpoint(run)
+    with pytest.warns(UserWarning, match=f"{newest.name} is damaged.*going on from checkpoint-00000002"):
+        newest_checkpoint(run)
 
 
 def test_a_run_may_begin_where_a_file_browser_has_been(tmp_path):
@@ -215,7 +246,13 @@ def test_a_run_may_begin_where_a_file_browser_has_been(tmp_path):
 def test_a_sparse_archive_is_refused(tmp_path, kind):
     plain = tarfile.TarInfo("x/train/0.jpg")
     if kind == "pax":
-        plain.pax_headers = {"GNU.sparse.major": "0", "GNU.sparse.minor": "1", "GNU.sparse.map": "0,0", "GNU.sparse.size": "200000000", "GNU.sparse.name": plain.name}
+        plain.pax_headers = {
+            "GNU.sparse.major": "0",
+            "GNU.sparse.minor": "1",
+            "GNU.sparse.map": "0,0",
+            "GNU.sparse.size": "200000000",
+            "GNU.sparse.name": plain.name,
+        }
         content = plain.tobuf(tarfile.PAX_FORMAT)
     else:
         header = bytearray(plain.tobuf(tarfile.GNU_FORMAT))
@@ -226,7 +263,8 @@ def test_a_sparse_archive_is_refused(tmp_path, kind):
         content = bytes(header)
     import bz2
     (tmp_path / "sparse.tar.bz2").write_bytes(bz2.compress(content + bytes(10240)))
-    with pytest.raises(ValueError, match="is sparse: it says it is longer"): course_archive(tmp_path / "sparse.tar.bz2", "train", 16)
+    with pytest.raises(ValueError, match="is sparse: it says it is longer"):
+        course_archive(tmp_path / "sparse.tar.bz2", "train", 16)
 
 
 @pytest.mark.parametrize("scale", [True, -1, 1e308, 10**400, "3", None, [1]])
@@ -247,7 +285,16 @@ def test_escape_characters_stay_out_of_the_terminal(tmp_path, weights, capsys):
     for i in range(20): picture(folder / f"{i:02}.png", seed=i)
     assert main(["data", folder]) == 0
     main(["evaluate", "--weights", weights, "--data", folder, "--split", "train", "--pictures", 2, "--evaluations", 2])
-    main(["train", "--data", folder, "--run", tmp_path / "r\x1b[31m", *("--size 16 --widths 8 8 --blocks 0 0 --max-steps 1 --num-valid 1 --device cpu".split())])
+    main(
+        [
+            "train",
+            "--data",
+            folder,
+            "--run",
+            tmp_path / "r\x1b[31m",
+            *("--size 16 --widths 8 8 --blocks 0 0 --max-steps 1 --num-valid 1 --device cpu".split()),
+        ]
+    )
     with pytest.raises(SystemExit): main(["inpaint", "--\x1b[31mfoo"])
     spoken = capsys.readouterr()
     assert "\x1b[31m" not in spoken.out + spoken.err and "\\x1b[31m" in spoken.out and "\\x1b[31m" in spoken.err
@@ -269,9 +316,16 @@ def test_a_renamed_result_does_not_spoil_the_page(tmp_path, weights, monkeypatch
 
 # --- one sentence
 
-@pytest.mark.parametrize("flags, words", [
-    (["--samples", 10**9], "at most 10,000"), (["--steps", 10**20, "--strategy", "ancestral"], "at most 1,000,000"),
-    (["--guidance", "1e39"], "at most 100"), (["--guidance", "1" + "0" * 400], "at most 100"), (["--temperature", "1" + "0" * 400], "temperature inf")])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--samples", 10**9], "at most 10,000"),
+        (["--steps", 10**20, "--strategy", "ancestral"], "at most 1,000,000"),
+        (["--guidance", "1e39"], "at most 100"),
+        (["--guidance", "1" + "0" * 400], "at most 100"),
+        (["--temperature", "1" + "0" * 400], "temperature inf"),
+    ],
+)
 def test_numbers_beyond_all_bounds(tmp_path, weights, capsys, flags, words):
     picture(tmp_path / "cat.png")
     assert main(["inpaint", tmp_path / "cat.png", "--weights", weights, "--out", tmp_path / "out", *flags]) == 2
@@ -287,7 +341,8 @@ def test_numbers_beyond_all_bounds_of_evaluate(capsys, flag):
 
 @pytest.mark.parametrize("field", ["num_scenes", "max_steps", "batch_size", "accumulate"])
 def test_numbers_beyond_all_bounds_of_a_training(tmp_path, field):
-    with pytest.raises(ValueError, match=field): train(TrainConfig(run=str(tmp_path / "run"), **TINY | {field: 10**400}))
+    with pytest.raises(ValueError, match=field):
+        train(TrainConfig(run=str(tmp_path / "run"), **TINY | {field: 10**400}))
 
 
 def test_one_held_out_picture_is_too_few_to_evaluate_on(tmp_path, weights, capsys):
@@ -296,8 +351,16 @@ def test_one_held_out_picture_is_too_few_to_evaluate_on(tmp_path, weights, capsy
     assert "has 1 picture to evaluate on" in told(capsys)[0]
 
 
-@pytest.mark.parametrize("error", [MemoryError(), RuntimeError("std::bad_alloc"), RuntimeError("CUDA out of memory. Tried"),
-                                   ImportError("libtorch_cpu.so: failed to map segment from shared object"), RuntimeError("can't allocate memory: you tried")])
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        RuntimeError("std::bad_alloc"),
+        RuntimeError("CUDA out of memory. Tried"),
+        ImportError("libtorch_cpu.so: failed to map segment from shared object"),
+        RuntimeError("can't allocate memory: you tried"),
+    ],
+)
 def test_memory_has_many_names(error, weights, monkeypatch):
     assert out_of_memory(error) and "memory does not suffice" in cli.cause(error)
     monkeypatch.setattr("my3yearold.saving.network_of", lambda *_: (_ for _ in ()).throw(error))
@@ -307,7 +370,8 @@ def test_memory_has_many_names(error, weights, monkeypatch):
 def test_no_home_is_no_reason_to_stop(tmp_path, monkeypatch):
     monkeypatch.setenv("MY3YEAROLD_CACHE", "~nobody-of-this-name/x")
     picture(tmp_path / "data" / "train" / "one.png")
-    with pytest.warns(UserWarning, match="no home folder"): assert len(course_archive(tmp_path / "data", "train", 16)) == 1
+    with pytest.warns(UserWarning, match="no home folder"):
+        assert len(course_archive(tmp_path / "data", "train", 16)) == 1
 
 
 PROGRAM = [sys.executable, "-m", "my3yearold"]
@@ -317,27 +381,65 @@ PROGRAM = [sys.executable, "-m", "my3yearold"]
 def test_work_is_done_though_nobody_listens(tmp_path, weights, redirection):
     if "full" in redirection and not Path("/dev/full").exists(): pytest.skip("there is no /dev/full here")
     picture(tmp_path / "cat.png")
-    words = [*PROGRAM, "inpaint", str(tmp_path / "cat.png"), "--weights", str(weights), "--steps", "1", "--samples", "1", "--out", str(tmp_path / "out")]
+    words = [
+        *PROGRAM,
+        "inpaint",
+        str(tmp_path / "cat.png"),
+        "--weights",
+        str(weights),
+        "--steps",
+        "1",
+        "--samples",
+        "1",
+        "--out",
+        str(tmp_path / "out"),
+    ]
     subprocess.run(["sh", "-c", f'"$@" {redirection}', "sh", *words], timeout=120)
     assert (tmp_path / "out" / "cat" / "filled-1.png").exists() and (tmp_path / "out" / "index.html").exists()
 
 
 def test_a_terminal_that_cannot_show_a_name(tmp_path, weights):
     picture(tmp_path / "cat.png")
-    words = [*PROGRAM, "inpaint", str(tmp_path / "cat.png"), "--weights", str(weights), "--steps", "1", "--samples", "1", "--out", str(tmp_path / "füllen")]
-    done = subprocess.run(words, env=os.environ | dict(PYTHONIOENCODING="ascii"), capture_output=True, text=True, timeout=120)
+    words = [
+        *PROGRAM,
+        "inpaint",
+        str(tmp_path / "cat.png"),
+        "--weights",
+        str(weights),
+        "--steps",
+        "1",
+        "--samples",
+        "1",
+        "--out",
+        str(tmp_path / "füllen"),
+    ]
+    done = subprocess.run(
+        words, env=os.environ | dict(PYTHONIOENCODING="ascii"), capture_output=True, text=True, timeout=120
+    )
     assert done.returncode == 0 and "f\\xfcllen" in done.stdout
 
 
-@pytest.mark.parametrize("call, error", [
-    (lambda w: load_model(w, "gpu"), ValueError), (lambda w: Inpainter("m", "v"), TypeError),
-    (lambda w: likelihood.evaluate(*load_model(w)[:2], torch.zeros(0, 3, 16, 16, dtype=torch.uint8), []), ValueError),
-    (lambda w: likelihood.evaluate(*load_model(w)[:2], torch.zeros(2, 3, 16, 16, dtype=torch.uint8), ["a", "b"]), TypeError),
-    (lambda w: as_picture(torch.zeros(3, 8, 8, dtype=torch.uint8, device="meta")), TypeError),
-    (lambda w: as_picture(torch.zeros(3, 8, 8, dtype=torch.bfloat16)), TypeError),
-    (lambda w: as_picture([[1, 2], [3]]), TypeError),
-    (lambda w: check_settings(["gibbs"], 1, 1.0, 1), ValueError), (lambda w: check_settings("gibbs", 1, 10**400, 1), ValueError),
-    (lambda w: check_settings("gibbs", 1, 1.0, 2**70), ValueError)])
+@pytest.mark.parametrize(
+    "call, error",
+    [
+        (lambda w: load_model(w, "gpu"), ValueError),
+        (lambda w: Inpainter("m", "v"), TypeError),
+        (
+            lambda w: likelihood.evaluate(*load_model(w)[:2], torch.zeros(0, 3, 16, 16, dtype=torch.uint8), []),
+            ValueError,
+        ),
+        (
+            lambda w: likelihood.evaluate(*load_model(w)[:2], torch.zeros(2, 3, 16, 16, dtype=torch.uint8), ["a", "b"]),
+            TypeError,
+        ),
+        (lambda w: as_picture(torch.zeros(3, 8, 8, dtype=torch.uint8, device="meta")), TypeError),
+        (lambda w: as_picture(torch.zeros(3, 8, 8, dtype=torch.bfloat16)), TypeError),
+        (lambda w: as_picture([[1, 2], [3]]), TypeError),
+        (lambda w: check_settings(["gibbs"], 1, 1.0, 1), ValueError),
+        (lambda w: check_settings("gibbs", 1, 10**400, 1), ValueError),
+        (lambda w: check_settings("gibbs", 1, 1.0, 2**70), ValueError),
+    ],
+)
 def test_the_python_interface_says_it_in_a_sentence(weights, call, error):
     with pytest.raises(error) as told: call(weights)
     assert "\n" not in str(told.value) and len(str(told.value)) > 20

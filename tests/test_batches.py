@@ -107,7 +107,9 @@ def test_validation_sheets_and_permutations_have_streams_of_their_own(monkeypatc
     for step in range(5): questions(config, examples, step, CPU)
     training.validate(model, examples, config)
     training.sheets(model, examples, config, 2)
-    assert seen["my3yearold.batches"] == {(step, "step") for step in range(5)} | {(epoch, "order") for epoch in range(3)}
+    assert seen["my3yearold.batches"] == {(step, "step") for step in range(5)} | {
+        (epoch, "order") for epoch in range(3)
+    }
     assert seen["my3yearold.training"] == {(0, "validation"), (0, "sheets"), (1, "sheets")}
 
 
@@ -128,4 +130,8 @@ def test_the_order_of_an_epoch_follows_from_the_seed():
     examples = Examples(load_data("scenes", "train", 16, 64), Vocabulary.build([]), CPU)
     def order(seed, epoch): return torch.cat([examples.index(epoch * 8 + k, 8, seed) for k in range(8)]).tolist()
     orders = [order(seed, epoch) for seed in (0, 1) for epoch in (0, 1)]
-    assert all(sorted(o) == list(range(64)) for o in orders) and len(set(map(tuple, orders))) == 4 and order(0, 0) == orders[0]
+    assert (
+        all(sorted(o) == list(range(64)) for o in orders)
+        and len(set(map(tuple, orders))) == 4
+        and order(0, 0) == orders[0]
+    )

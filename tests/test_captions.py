@@ -38,7 +38,11 @@ def test_a_row_does_not_depend_on_the_others(captions):
         assert alone_length.item() == length and torch.equal(alone[0, :length], row[:length])
 
 
-@forall(captions=st.lists(st.lists(sentences, max_size=3), max_size=5), random=st.randoms(use_true_random=False), min_count=st.integers(1, 4))
+@forall(
+    captions=st.lists(st.lists(sentences, max_size=3), max_size=5),
+    random=st.randoms(use_true_random=False),
+    min_count=st.integers(1, 4),
+)
 def test_the_numbering_depends_on_counts_alone(captions, random, min_count):
     flat = [c for several in captions for c in several]
     built = Vocabulary.build(captions, min_count)
@@ -47,7 +51,11 @@ def test_the_numbering_depends_on_counts_alone(captions, random, min_count):
     assert Vocabulary.from_json(built.to_json()).words == built.words
     counts = [sum(tokens(c).count(word) for c in flat) for word in built.words[2:]]
     assert counts == sorted(counts, reverse=True) and all(n >= min_count for n in counts)
-    assert len(built) == len(built.words) == 2 + len({t for c in flat for t in tokens(c) if sum(tokens(d).count(t) for d in flat) >= min_count})
+    assert (
+        len(built)
+        == len(built.words)
+        == 2 + len({t for c in flat for t in tokens(c) if sum(tokens(d).count(t) for d in flat) >= min_count})
+    )
 
 
 def test_equally_frequent_words_stand_in_alphabetical_order():
@@ -88,7 +96,10 @@ def test_the_marker_of_the_unknown_is_no_way_to_name_it():
 
 
 def test_another_level_is_refused():
-    for make in (lambda: Vocabulary.build([["a"]], level="syllable"), lambda: Vocabulary.from_json(json.dumps(dict(level="syllable", words=[])))):
+    for make in (
+        lambda: Vocabulary.build([["a"]], level="syllable"),
+        lambda: Vocabulary.from_json(json.dumps(dict(level="syllable", words=[]))),
+    ):
         with pytest.raises(ValueError, match="'syllable'.*'word'"): make()
 
 
@@ -119,7 +130,11 @@ def test_level_is_kept_and_old_files_are_of_words(root):
     assert Vocabulary.from_json('{"words": ["dog"]}').level == "word"
     for file in sorted((root / "my3yearold/weights").glob("*/vocabulary.json")):
         bundled = Vocabulary.from_json(file.read_text())
-        assert bundled.level == "word" and bundled.words[1] == "<UNK>" and bundled.decode(bundled.encode(["a red circle ."])[0])[0].startswith("a ")
+        assert (
+            bundled.level == "word"
+            and bundled.words[1] == "<UNK>"
+            and bundled.decode(bundled.encode(["a red circle ."])[0])[0].startswith("a ")
+        )
 
 
 def test_a_share_of_the_text_is_known():

@@ -1,4 +1,5 @@
-"""Chance: the numbers of a picture are its own, rows agree with single numbers, streams never meet, seeds bring numbers back."""
+"""Chance: the numbers of a picture are its own, rows agree with single numbers, streams never meet, seeds bring numbers
+back."""
 import hashlib
 
 import pytest
@@ -13,7 +14,10 @@ def seeded(seed): return torch.Generator().manual_seed(seed)
 def test_uniforms_come_in_row_major_order_from_each_own_generator():
     where = torch.tensor([[True, True], [False, False], [True, False]])
     u = uniforms(where, [seeded(s) for s in range(3)])
-    expected = [torch.rand(2, generator=seeded(0), dtype=torch.float64), torch.rand(1, generator=seeded(2), dtype=torch.float64)]
+    expected = [
+        torch.rand(2, generator=seeded(0), dtype=torch.float64),
+        torch.rand(1, generator=seeded(2), dtype=torch.float64),
+    ]
     assert torch.equal(u, torch.cat(expected)) and u.dtype == torch.float64
 
 
@@ -33,7 +37,9 @@ def test_rows_are_uniforms_with_everything_asked_for():
         assert torch.equal(uniform_rows(n, length, seeded(1)).flatten(), uniforms(everything, seeded(1)))
 
 
-@pytest.mark.parametrize("call", [lambda: uniforms(torch.ones(2, 3, dtype=torch.bool), [seeded(0)]), lambda: uniform_rows(2, 3, [seeded(0)])])
+@pytest.mark.parametrize(
+    "call", [lambda: uniforms(torch.ones(2, 3, dtype=torch.bool), [seeded(0)]), lambda: uniform_rows(2, 3, [seeded(0)])]
+)
 def test_one_generator_too_few_is_told(call):
     with pytest.raises(ValueError, match="1 generators for 2 pictures"): call()
 
@@ -53,7 +59,12 @@ def test_the_starting_point_of_a_stream_is_written_down():
 
 
 def test_streams_of_other_seeds_numbers_and_purposes_are_others():
-    found = {stream(seed, number, purpose).initial_seed() for seed in range(30) for number in range(50) for purpose in ("step", "masks")}
+    found = {
+        stream(seed, number, purpose).initial_seed()
+        for seed in range(30)
+        for number in range(50)
+        for purpose in ("step", "masks")
+    }
     assert len(found) == 30 * 50 * 2
 
 

@@ -1,4 +1,5 @@
-"""The command line: exit status, one sentence per fault, results that are whole or not there, a page whose links work."""
+"""The command line: exit status, one sentence per fault, results that are whole or not there, a page whose links
+work."""
 import json
 import os
 import re
@@ -28,7 +29,12 @@ def weights(tmp_path_factory):
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
     vocabulary = Vocabulary.build([["a red cat ."]] * 5)
-    save_model(folder, OrderlessNADE(len(vocabulary), SIZE, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary, {})
+    save_model(
+        folder,
+        OrderlessNADE(len(vocabulary), SIZE, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8),
+        vocabulary,
+        {},
+    )
     return folder
 
 
@@ -38,7 +44,8 @@ def pictures(tmp_path):
     folder = tmp_path / "my pictures"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for name in ("cat", "dog & bone"): Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / f"{name}.png")
+    for name in ("cat", "dog & bone"):
+        Image.fromarray(rng.integers(0, 256, (20, 30, 3), dtype=np.uint8)).save(folder / f"{name}.png")
     (folder / "cat.txt").write_text("a red cat\na cat again\n")
     return folder
 
@@ -54,7 +61,12 @@ def run(weights, tmp_path, monkeypatch, capsys):
     return run
 
 
-def snapshot(folder): return {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()} if folder.exists() else {}
+def snapshot(folder):
+    return (
+        {p.relative_to(folder): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+        if folder.exists()
+        else {}
+    )
 
 
 def hidden(name): return name.startswith(".")
@@ -71,12 +83,23 @@ def test_a_folder_of_pictures(run, pictures, tmp_path):
     assert status == 0 and len(said) == 1 and "no caption for 1 of the 2 pictures (dog & bone, for one)" in said[0]
     assert "2 of 2 pictures filled" in printed and "index.html" in printed
     for name, caption in [("cat", "a red cat"), ("dog & bone", "")]:
-        assert {p.name for p in (out / name).iterdir()} == {"original.png", "hole.png", "filled-1.png", "filled-2.png", "chain.gif", "settings.json", MARK}
-        original, hole, *filled = (np.array(Image.open(out / name / f"{f}.png")) for f in ("original", "hole", "filled-1", "filled-2"))
+        assert {p.name for p in (out / name).iterdir()} == {
+            "original.png",
+            "hole.png",
+            "filled-1.png",
+            "filled-2.png",
+            "chain.gif",
+            "settings.json",
+            MARK,
+        }
+        original, hole, *filled = (
+            np.array(Image.open(out / name / f"{f}.png")) for f in ("original", "hole", "filled-1", "filled-2")
+        )
         known = np.ones((20, 30), dtype=bool)
         known[5:15, 7:22] = False
         assert (original == np.array(Image.open(pictures / f"{name}.png"))).all()
-        for picture in (hole, *filled): assert (picture[known] == original[known]).all() and (picture[~known] != original[~known]).any()
+        for picture in (hole, *filled):
+            assert (picture[known] == original[known]).all() and (picture[~known] != original[~known]).any()
         assert settings(out, name)["caption"] == caption
         assert settings(out, name)["seeds"] == [0, 1]
     assert [p.name for p in out.iterdir() if p.name.startswith(".")] == [LOCK]
@@ -122,7 +145,9 @@ def test_where_captions_come_from(run, pictures, tmp_path):
     listed = tmp_path / "captions.json"
     listed.write_text(json.dumps({"cat.png": ["a cat", "a red"], "other": "a"}))
     status, said, _ = run(pictures, "--captions", listed)
-    assert status == 0 and len(said) == 1 and "no picture for 1 of the 2 names with captions (other, for one)" in said[0]
+    assert (
+        status == 0 and len(said) == 1 and "no picture for 1 of the 2 names with captions (other, for one)" in said[0]
+    )
     assert (settings(out, "cat")["caption"], settings(out, "dog & bone")["caption"]) == ("a cat", "")
     run(pictures, "--captions", listed, "--caption", "red")
     assert (settings(out, "cat")["caption"], settings(out, "dog & bone")["caption"]) == ("red", "red")
@@ -130,16 +155,24 @@ def test_where_captions_come_from(run, pictures, tmp_path):
 
 def test_captions_that_match_nothing_are_said(run, pictures, tmp_path):
     listed = tmp_path / "captions.csv"
-    listed.write_text(",file_name,caption\n0,C:\\pics\\cat.gif,a red cat\n1,C:\\pics\\bird.gif,a red bird\n")      # pandas, Windows
+    # pandas, Windows
+    listed.write_text(",file_name,caption\n0,C:\\pics\\cat.gif,a red cat\n1,C:\\pics\\bird.gif,a red bird\n")
     status, said, _ = run(pictures / "cat.png", "--captions", listed)
     assert (status, said) == (0, []) and settings(tmp_path / "filled", "cat")["caption"] == "a red cat"
     status, said, _ = run(pictures / "dog & bone.png", "--captions", listed)
     assert status == 0 and len(said) == 1 and "holds no caption of dog & bone" in said[0]
     status, said, _ = run(pictures, "--captions", listed)
-    assert status == 0 and len(said) == 1 and "no caption for 1 of the 2 pictures (dog & bone" in said[0] and "(bird, for one)" in said[0]
+    assert (
+        status == 0
+        and len(said) == 1
+        and "no caption for 1 of the 2 pictures (dog & bone" in said[0]
+        and "(bird, for one)" in said[0]
+    )
 
 
-@pytest.mark.parametrize("size, words", [((10_000, 9_500), None), ((13_500, 13_200), "has 178 megapixels, and at most 100 are read")])
+@pytest.mark.parametrize(
+    "size, words", [((10_000, 9_500), None), ((13_500, 13_200), "has 178 megapixels, and at most 100 are read")]
+)
 def test_very_large_pictures(run, tmp_path, monkeypatch, size, words):
     "What is read is read without a word of Pillow's; what is not costs no memory."
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", None)
@@ -148,7 +181,8 @@ def test_very_large_pictures(run, tmp_path, monkeypatch, size, words):
     monkeypatch.chdir(tmp_path)
     mask = tmp_path / "mask.png"
     Image.new("1", size).save(mask)
-    status, said, _ = run(tmp_path / "large.png", "--mask", mask)       # black: nothing to fill, so that the test is quick
+    # black: nothing to fill, so that the test is quick
+    status, said, _ = run(tmp_path / "large.png", "--mask", mask)
     assert status == 2 and len(said) == 1 and (words or "there is nothing to fill") in said[0]
 
 
@@ -157,7 +191,9 @@ def test_mask_polarity(run, pictures, tmp_path):
     mask[2:6, 3:9] = 255                                           # white = fill
     Image.fromarray(mask).save(tmp_path / "mask.png")
     run(pictures / "cat.png", "--mask", tmp_path / "mask.png")
-    filled, original = (np.array(Image.open(tmp_path / "filled" / "cat" / f"{f}.png")) for f in ("filled-1", "original"))
+    filled, original = (
+        np.array(Image.open(tmp_path / "filled" / "cat" / f"{f}.png")) for f in ("filled-1", "original")
+    )
     assert (filled[mask == 0] == original[mask == 0]).all() and (filled[mask == 255] != original[mask == 255]).any()
 
 
@@ -166,7 +202,12 @@ def test_pictures_of_one_name_get_numbers(run, pictures, tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "more" / "cat.png")
     Image.new("RGB", (8, 8)).save(tmp_path / "more" / "cat.jpg")
     assert run(pictures / "cat.png", tmp_path / "more")[0] == 0
-    assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {"cat", "cat-2", "cat-3", "index.html"}
+    assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {
+        "cat",
+        "cat-2",
+        "cat-3",
+        "index.html",
+    }
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 40), (40, 1), (16, 16), (300, 2)])
@@ -197,15 +238,35 @@ def faults(pictures, tmp_path):
         "mask without a picture": (["--mask", tmp_path / "small.png"], "name the picture too"),
         "no captions": ([cat, "--captions", "nocaptions.json"], "nocaptions.json"),
         "captions that are not JSON": ([cat, "--captions", tmp_path / "captions.json"], "not valid JSON"),
-        "strategy": ([cat, "--strategy", "magic"], "unknown strategy 'magic'; there are coarse-to-fine, spread, gibbs, yao, ancestral, one-shot"),
+        "strategy": (
+            [cat, "--strategy", "magic"],
+            "unknown strategy 'magic'; there are coarse-to-fine, spread, gibbs, yao, ancestral, one-shot",
+        ),
         "temperature": ([cat, "--temperature", "-1"], "temperature -1.0"),
         "guidance": ([cat, "--guidance", "-2"], "guidance scale -2.0"),
         "results are a file": ([cat, "--out", tmp_path / "text.jpg"], "is a file; name a folder"),
     }
 
 
-@pytest.mark.parametrize("fault", ["no picture", "no picture in the folder", "text called jpg", "truncated picture", "nothing to fill", "mask of another size",
-                                   "no mask", "mask without a picture", "no captions", "captions that are not JSON", "strategy", "temperature", "guidance", "results are a file"])
+@pytest.mark.parametrize(
+    "fault",
+    [
+        "no picture",
+        "no picture in the folder",
+        "text called jpg",
+        "truncated picture",
+        "nothing to fill",
+        "mask of another size",
+        "no mask",
+        "mask without a picture",
+        "no captions",
+        "captions that are not JSON",
+        "strategy",
+        "temperature",
+        "guidance",
+        "results are a file",
+    ],
+)
 def test_faults_are_one_sentence_and_leave_nothing(run, pictures, tmp_path, fault):
     arguments, sentence = faults(pictures, tmp_path)[fault]
     before = snapshot(tmp_path)
@@ -220,8 +281,10 @@ def test_weights_that_cannot_be_used(run, weights, pictures, tmp_path, damage):
     broken = tmp_path / "broken"
     if damage != "missing folder":
         broken.mkdir()
-        for file in weights.iterdir() if damage != "empty folder" else (): (broken / file.name).write_bytes(file.read_bytes())
-        if damage == "cut weights": (broken / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes()[:1000])
+        for file in weights.iterdir() if damage != "empty folder" else ():
+            (broken / file.name).write_bytes(file.read_bytes())
+        if damage == "cut weights":
+            (broken / "model.safetensors").write_bytes((weights / "model.safetensors").read_bytes()[:1000])
         if damage == "no vocabulary": (broken / "vocabulary.json").unlink()
     status, said, _ = run(pictures / "cat.png", weights=broken)
     assert status == 2 and len(said) == 1
@@ -231,8 +294,18 @@ def test_weights_that_cannot_be_used(run, weights, pictures, tmp_path, damage):
 def test_one_bad_picture_among_good_ones(run, pictures, tmp_path):
     (pictures / "broken.jpg").write_text("I am not a picture")
     status, said, printed = run(pictures)
-    assert status == 2 and len(said) == 2 and "no caption for 2 of the 3" in said[0] and "broken" in said[1] and "2 of 3 pictures filled" in printed
-    assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {"cat", "dog & bone", "index.html"}
+    assert (
+        status == 2
+        and len(said) == 2
+        and "no caption for 2 of the 3" in said[0]
+        and "broken" in said[1]
+        and "2 of 3 pictures filled" in printed
+    )
+    assert {p.name for p in (tmp_path / "filled").iterdir() if not hidden(p.name)} == {
+        "cat",
+        "dog & bone",
+        "index.html",
+    }
 
 
 def test_a_caption_of_unknown_words_is_a_warning(run, pictures):
@@ -241,7 +314,10 @@ def test_a_caption_of_unknown_words_is_a_warning(run, pictures):
     assert said[0].startswith("my3yearold: warning:") and "xyzzy, plugh" in said[0]
 
 
-@pytest.mark.parametrize("error", [ValueError("the disk is on fire"), OSError(28, "No space left on device", "chain.gif"), KeyboardInterrupt()])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("the disk is on fire"), OSError(28, "No space left on device", "chain.gif"), KeyboardInterrupt()],
+)
 def test_what_breaks_half_way_leaves_the_old_results(run, pictures, tmp_path, monkeypatch, error):
     run(pictures / "cat.png")
     before = snapshot(tmp_path)
@@ -286,8 +362,13 @@ def test_default_input_without_scikit_image(run, tmp_path, monkeypatch):
 
 
 def program(*arguments, **options):
-    return subprocess.run([sys.executable, "-c", "import sys; from my3yearold.cli import main; sys.exit(main())", *map(str, arguments)],
-                          capture_output=True, text=True, timeout=300, **options)
+    return subprocess.run(
+        [sys.executable, "-c", "import sys; from my3yearold.cli import main; sys.exit(main())", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        **options,
+    )
 
 
 def test_version_and_help_without_torch(root):
@@ -305,12 +386,27 @@ def test_the_program_exits_with_the_status(weights, pictures, tmp_path):
     assert good.returncode == 0 and "step" in good.stderr and (tmp_path / "filled" / "cat" / "filled-1.png").is_file()
 
 
-@pytest.mark.parametrize("arguments, words", [([], "arguments are required"), (["paint"], "invalid choice"), (["inpaint", "--steps", "many"], "invalid int value"),
-                                              (["inpaint", "--nonsense"], "unrecognized arguments"), (["train", "--batch-size", "x"], "invalid int value"),
-                                              (["inpaint", "--seed", "9" * 30], "out of range"), (["inpaint", "--seed", "-1"], "out of range"),
-                                              *((["inpaint", *flag, ""], "it is empty") for flag in ([], ["--mask"], ["--weights"], ["--captions"], ["--out"])),
-                                              (["train", "--resume", ""], "it is empty"), (["train", "--run", ""], "it is empty"), (["train", "--run", "\udcff"], "it is no text"),
-                                              (["evaluate", "--data", ""], "it is empty"), (["data", ""], "it is empty")])
+@pytest.mark.parametrize(
+    "arguments, words",
+    [
+        ([], "arguments are required"),
+        (["paint"], "invalid choice"),
+        (["inpaint", "--steps", "many"], "invalid int value"),
+        (["inpaint", "--nonsense"], "unrecognized arguments"),
+        (["train", "--batch-size", "x"], "invalid int value"),
+        (["inpaint", "--seed", "9" * 30], "out of range"),
+        (["inpaint", "--seed", "-1"], "out of range"),
+        *(
+            (["inpaint", *flag, ""], "it is empty")
+            for flag in ([], ["--mask"], ["--weights"], ["--captions"], ["--out"])
+        ),
+        (["train", "--resume", ""], "it is empty"),
+        (["train", "--run", ""], "it is empty"),
+        (["train", "--run", "\udcff"], "it is no text"),
+        (["evaluate", "--data", ""], "it is empty"),
+        (["data", ""], "it is empty"),
+    ],
+)
 def test_errors_in_flags_are_one_line(arguments, words, capsys):
     with pytest.raises(SystemExit) as stopped: main(arguments)
     spoken = capsys.readouterr().err
@@ -321,8 +417,29 @@ def test_train_flags_reach_the_configuration(monkeypatch, tmp_path, capsys):
     from my3yearold import training
     calls = []
     monkeypatch.setattr(training, "train", lambda config, *decisions: calls.append((config, decisions)) or tmp_path)
-    assert main(["train", "--data", "scenes", "pictures, mine", "--run", "runs/x", "--max-minutes", "1.5", "--widths", "8", "16", "--seed", "7"]) == 0
-    expected = training.TrainConfig(data=("scenes", "pictures, mine"), run="runs/x", max_minutes=1.5, widths=(8, 16), seed=7)
+    assert (
+        main(
+            [
+                "train",
+                "--data",
+                "scenes",
+                "pictures, mine",
+                "--run",
+                "runs/x",
+                "--max-minutes",
+                "1.5",
+                "--widths",
+                "8",
+                "16",
+                "--seed",
+                "7",
+            ]
+        )
+        == 0
+    )
+    expected = training.TrainConfig(
+        data=("scenes", "pictures, mine"), run="runs/x", max_minutes=1.5, widths=(8, 16), seed=7
+    )
     assert calls == [(expected, (False, False, False))]
 
     import dataclasses
@@ -341,16 +458,23 @@ def test_train_help_names_every_field(capsys):
     from my3yearold.training import TrainConfig
     with pytest.raises(SystemExit) as stopped: main(["train", "--help"])
     shown = capsys.readouterr().out
-    assert stopped.value.code == 0 and all(f"--{field.name.replace('_', '-')}" in shown for field in dataclasses.fields(TrainConfig))
+    assert stopped.value.code == 0 and all(
+        f"--{field.name.replace('_', '-')}" in shown for field in dataclasses.fields(TrainConfig)
+    )
     words = " ".join(shown.split())
-    for said in ("scenes to train on", "side of a filter, odd", "largest norm of the gradient"): assert said in words     # a field of each part of the configuration
+    for said in ("scenes to train on", "side of a filter, odd", "largest norm of the gradient"):
+        assert said in words  # a field of each part of the configuration
 
 
 def test_data_says_what_is_there(pictures, capsys):
     for i in range(20): Image.new("RGB", (8, 8)).save(pictures / f"more-{i:02}.png")
     assert main(["data", pictures]) == 0
     said = capsys.readouterr().out
-    assert re.search(r"pictures: \d+ of 64x64\ncaptions: 2; pictures without: \d+\n", said) and "vocabulary: " in said and "centre hole: " in said
+    assert (
+        re.search(r"pictures: \d+ of 64x64\ncaptions: 2; pictures without: \d+\n", said)
+        and "vocabulary: " in said
+        and "centre hole: " in said
+    )
     assert main(["data", pictures / "nowhere"]) == 2
     assert capsys.readouterr().err.count("\n") == 1
     truncated = pictures / "inpainting.tar.bz2"
@@ -363,11 +487,19 @@ def test_evaluate_prints_figures_with_errors(capsys):
     assert main(["evaluate", "--weights", "scenes", "--pictures", 2, "--evaluations", 2]) == 0
     out = capsys.readouterr().out
     assert "seed 0" in out and "2 evaluations" in out
-    for name in ("whole", "centre", "centre without captions", "caption gain"): assert re.search(rf"^{name} +-?\d+\.\d+ \+- \d", out, re.M), name
+    for name in ("whole", "centre", "centre without captions", "caption gain"):
+        assert re.search(rf"^{name} +-?\d+\.\d+ \+- \d", out, re.M), name
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--pictures", 1], "1 pictures"), (["--evaluations", 1], "1 evaluations"), (["--weights", "monet"], "monet"), (["--data", "nowhere"], "nowhere")])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--pictures", 1], "1 pictures"),
+        (["--evaluations", 1], "1 evaluations"),
+        (["--weights", "monet"], "monet"),
+        (["--data", "nowhere"], "nowhere"),
+    ],
+)
 def test_evaluate_refuses_in_one_line(flags, words, capsys):
     assert main(["evaluate", "--weights", "scenes", *flags]) == 2
     lines = capsys.readouterr().err.strip().splitlines()
@@ -437,7 +569,20 @@ def test_another_picture_of_the_same_name_goes_beside_it(run, pictures, tmp_path
     assert (tmp_path / "filled" / "index.html").read_text().count("<h2>") == 2
 
 
-@pytest.mark.parametrize("name", ["index.html.png", "..png", "x" * 250 + ".png", "CON.png", "a\x1b[2Jb.png", "λ" * 120 + ".png", b"caf\xe9.png", " .png", "a\nb.png"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "index.html.png",
+        "..png",
+        "x" * 250 + ".png",
+        "CON.png",
+        "a\x1b[2Jb.png",
+        "λ" * 120 + ".png",
+        b"caf\xe9.png",
+        " .png",
+        "a\nb.png",
+    ],
+)
 def test_any_name_of_a_picture(run, tmp_path, name):
     folder = os.fsencode(tmp_path / "odd")
     os.makedirs(folder)
@@ -466,28 +611,48 @@ def test_a_caption_and_weights_that_are_not_utf_8(run, weights, pictures, tmp_pa
 
 def test_two_at_a_time_write_one_after_the_other(weights, pictures, tmp_path):
     (tmp_path / "more").mkdir()
-    for i in range(4): Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "more" / f"{'cat' if i == 0 else f'more-{i}'}.png")
+    for i in range(4):
+        Image.new("RGB", (8, 8), (i, 0, 0)).save(tmp_path / "more" / f"{'cat' if i == 0 else f'more-{i}'}.png")
     flags = ["--weights", str(weights), "--steps", "2", "--samples", "1"]
     script = "import sys; from my3yearold.cli import main; sys.exit(main())"
-    both = [subprocess.Popen([sys.executable, "-c", script, "inpaint", str(folder), *flags], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.PIPE)
-            for folder in (pictures, tmp_path / "more")]
+    both = [
+        subprocess.Popen(
+            [sys.executable, "-c", script, "inpaint", str(folder), *flags],
+            cwd=tmp_path,
+            stderr=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for folder in (pictures, tmp_path / "more")
+    ]
     assert [process.wait(300) for process in both] == [0, 0], [process.stderr.read() for process in both]
     out = tmp_path / "filled"
     names = {p.name for p in out.iterdir() if p.is_dir()}
     assert names == {"cat", "cat-2", "dog & bone", "more-1", "more-2", "more-3"}
-    assert {settings(out, name)["picture"] for name in ("cat", "cat-2")} == {str(pictures / "cat.png"), str(tmp_path / "more" / "cat.png")}
+    assert {settings(out, name)["picture"] for name in ("cat", "cat-2")} == {
+        str(pictures / "cat.png"),
+        str(tmp_path / "more" / "cat.png"),
+    }
     assert (out / "index.html").read_text().count("<h2>") == 6
 
 
 # --- one sentence, always
 
-@pytest.mark.parametrize("error, words", [
-    (MemoryError(), "the memory does not suffice"),
-    (RuntimeError("[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes."), "the memory does not suffice"),
-    (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "the memory does not suffice"),
-    (OSError(28, "No space left on device", "x.png"), "x.png: No space left on device"),
-    (PermissionError(13, "Permission denied", "filled"), "filled: Permission denied"),
-])
+@pytest.mark.parametrize(
+    "error, words",
+    [
+        (MemoryError(), "the memory does not suffice"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] . DefaultCPUAllocator: can't allocate memory: you tried to "
+                "allocate 99 bytes."
+            ),
+            "the memory does not suffice",
+        ),
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), "the memory does not suffice"),
+        (OSError(28, "No space left on device", "x.png"), "x.png: No space left on device"),
+        (PermissionError(13, "Permission denied", "filled"), "filled: Permission denied"),
+    ],
+)
 def test_what_a_machine_can_refuse_is_a_sentence(run, pictures, monkeypatch, error, words):
     def fail(*arguments): raise error
     monkeypatch.setattr(cli, "fill_one", fail)
@@ -499,7 +664,11 @@ def test_a_fault_of_the_program_is_a_sentence_and_a_file(run, pictures, monkeypa
     def fail(*arguments): raise KeyError("nobody thought of this\nreally")
     monkeypatch.setattr(cli, "fill_one", fail)
     status, said, _ = run(pictures / "cat.png")
-    assert status == 1 and len(said) == 1 and "this is a fault of the program (KeyError: 'nobody thought of this" in said[0]
+    assert (
+        status == 1
+        and len(said) == 1
+        and "this is a fault of the program (KeyError: 'nobody thought of this" in said[0]
+    )
     path = said[0].rpartition(" ")[2]
     with open(path) as file: assert "Traceback" in file.read()
     os.remove(path)
@@ -508,17 +677,29 @@ def test_a_fault_of_the_program_is_a_sentence_and_a_file(run, pictures, monkeypa
 @pytest.mark.parametrize("module", ["torch", "msgspec", "argparse"])
 def test_an_interrupt_while_something_is_imported(root, module):
     "Ctrl-C at any import, torch's or the command line's own: 130 and one line."
-    script = ("import builtins, sys\nfor name in [n for n in sys.modules if n.startswith('argparse')]: del sys.modules[name]\nreal = builtins.__import__\n"
-              f"def stop(name, *rest):\n    if name == {module!r}: raise KeyboardInterrupt\n    return real(name, *rest)\n"
-              "from my3yearold import main\nbuiltins.__import__ = stop\nsys.argv = ['my3yearold', 'inpaint', 'x.png']\nsys.exit(main())")
+    script = (
+        "import builtins, sys\n"
+        "for name in [n for n in sys.modules if n.startswith('argparse')]: del sys.modules[name]\n"
+        "real = builtins.__import__\n"
+        f"def stop(name, *rest):\n    if name == {module!r}: raise KeyboardInterrupt\n    return real(name, *rest)\n"
+        "from my3yearold import main\nbuiltins.__import__ = stop\nsys.argv = ['my3yearold', 'inpaint', 'x.png']\n"
+        "sys.exit(main())"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root)
     assert (done.returncode, done.stderr) == (130, "my3yearold: stopped\n")
 
 
-@pytest.mark.parametrize("flags, words", [
-    (["--device", "banana"], "device 'banana' is unknown"), (["--device", "cuda:99"], "is not there"),
-    (["--temperature", "nan"], "temperature nan"), (["--temperature", "inf"], "temperature inf"), (["--guidance", "inf"], "guidance scale inf"),
-    (["--samples", "-3"], "counted from 1")])
+@pytest.mark.parametrize(
+    "flags, words",
+    [
+        (["--device", "banana"], "device 'banana' is unknown"),
+        (["--device", "cuda:99"], "is not there"),
+        (["--temperature", "nan"], "temperature nan"),
+        (["--temperature", "inf"], "temperature inf"),
+        (["--guidance", "inf"], "guidance scale inf"),
+        (["--samples", "-3"], "counted from 1"),
+    ],
+)
 def test_flags_that_cannot_be_meant(pictures, tmp_path, monkeypatch, capsys, flags, words):
     monkeypatch.chdir(tmp_path)
     assert main(["inpaint", pictures / "cat.png", *flags]) == 2
@@ -532,10 +713,15 @@ def test_escape_characters_do_not_reach_the_terminal(run, tmp_path):
 
 
 def test_waiting_threads_spin_less_unless_the_user_chose(root):
-    script = "import os; from my3yearold.cli import main\ntry: main(['--version'])\nexcept SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))"
+    script = ("import os; from my3yearold.cli import main\ntry: main(['--version'])\n"
+              "except SystemExit: print(os.environ.get('GOMP_SPINCOUNT'))")
+
     def seen(**chosen):
         clean = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
-        return subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=root, env=clean | chosen).stdout.split()[-1]
+        return subprocess.run(
+            [sys.executable, "-c", script], capture_output=True, text=True, cwd=root, env=clean | chosen
+        ).stdout.split()[-1]
+
     assert seen() == "10000" and seen(GOMP_SPINCOUNT="5") == "5" and seen(OMP_WAIT_POLICY="ACTIVE") == "None"
 
 

@@ -1,4 +1,5 @@
-"Photographs: each source gives the same three things, each fault one sentence; nothing read is run, nothing is half-written."
+"""Photographs: each source gives the same three things, each fault one sentence; nothing read is run, nothing is
+half-written."""
 import bz2
 import csv
 import importlib.util
@@ -23,8 +24,18 @@ from PIL import Image
 
 import my3yearold.data as data, my3yearold.pickles as pickles
 from my3yearold.sources import CAPTIONS_PICKLE
-from my3yearold.data import (CaptionedImages, coco_captions, course_archive, describe, extremes, image_folder, read_captions, rim_mean,
-                             sample_photos, zero_order_entropy)
+from my3yearold.data import (
+    CaptionedImages,
+    coco_captions,
+    course_archive,
+    describe,
+    extremes,
+    image_folder,
+    read_captions,
+    rim_mean,
+    sample_photos,
+    zero_order_entropy,
+)
 from my3yearold.arrays import CHUNK, CacheError, make_array, open_array
 from my3yearold.pictures import SAMPLES, course_resize, read_picture, sample_photographs
 
@@ -100,7 +111,9 @@ def archive(tmp_path): return pack(tmp_path / "inpainting.tar.bz2", COURSE)
 def decoded(monkeypatch):
     "The names of the pictures decoded since the list was last cleared."
     names, make = [], data.tile
-    monkeypatch.setattr(data, "tile", lambda source, size=64, name=None: names.append(name or source) or make(source, size, name))
+    monkeypatch.setattr(
+        data, "tile", lambda source, size=64, name=None: names.append(name or source) or make(source, size, name)
+    )
     return names
 
 
@@ -124,18 +137,22 @@ def test_the_archive_in_name_order_with_its_captions(archive):
     assert train.images.shape == (3, 3, 64, 64) and train.images.dtype == torch.uint8
     for i, name in enumerate(train.names):
         tile = Image.open(io.BytesIO(COURSE[f"inpainting/train2014/{name}.jpg"])).convert("RGB")
-        assert np.array_equal(train.images[i].permute(1, 2, 0), tile)       # a tile of the right size is not touched again
+        # a tile of the right size is not touched again
+        assert np.array_equal(train.images[i].permute(1, 2, 0), tile)
     assert torch.equal(train.images[1, 0], train.images[1, 1]) and torch.equal(train.images[1, 0], train.images[1, 2])
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
 def test_the_extracted_folder_gives_the_same(archive, tmp_path, split):
     above = unpack(tmp_path / "extracted", COURSE)
-    for folder in (above, above / "inpainting"): assert same(course_archive(folder, split), course_archive(archive, split))
+    for folder in (above, above / "inpainting"):
+        assert same(course_archive(folder, split), course_archive(archive, split))
 
 
 def test_an_archive_without_a_pickle_has_no_captions(tmp_path):
-    path = pack(tmp_path / "tiles.tar.bz2", {"tiles/train/0.jpg": encoded(noise(0)), "tiles/valid/0.jpg": encoded(noise(1))})
+    path = pack(
+        tmp_path / "tiles.tar.bz2", {"tiles/train/0.jpg": encoded(noise(0)), "tiles/valid/0.jpg": encoded(noise(1))}
+    )
     assert course_archive(path).captions == course_archive(path, "valid").captions == [[]]
     assert not torch.equal(course_archive(path).images, course_archive(path, "valid").images)
 
@@ -175,15 +192,25 @@ def test_a_damaged_header_is_not_taken_for_the_end(archive):
     refused(lambda: course_archive(archive), archive, "download it again")
 
 
-@pytest.mark.parametrize("content", [b"no archive at all, but a page saying that the login failed\n" * 20, tar_bytes(COURSE), bz2.compress(b"no tar" * 500)],
-                         ids=["text", "tar", "bz2"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"no archive at all, but a page saying that the login failed\n" * 20,
+        tar_bytes(COURSE),
+        bz2.compress(b"no tar" * 500),
+    ],
+    ids=["text", "tar", "bz2"],
+)
 def test_another_kind_of_file(archive, content):
     archive.write_bytes(content)
     refused(lambda: course_archive(archive), archive)
 
 
-@pytest.mark.parametrize("content", [b"a text file", b"", COURSE["inpainting/train2014/a.jpg"][:900], COURSE["inpainting/train2014/a.jpg"][:20]],
-                         ids=["text", "empty", "half", "header"])
+@pytest.mark.parametrize(
+    "content",
+    [b"a text file", b"", COURSE["inpainting/train2014/a.jpg"][:900], COURSE["inpainting/train2014/a.jpg"][:20]],
+    ids=["text", "empty", "half", "header"],
+)
 def test_a_bad_picture_in_it_is_named(tmp_path, cache, content):
     members = COURSE | {"inpainting/train2014/a.jpg": content}
     path = pack(tmp_path / "bad.tar.bz2", members)
@@ -194,7 +221,11 @@ def test_a_bad_picture_in_it_is_named(tmp_path, cache, content):
 
 
 def test_nothing_is_ever_unpacked(tmp_path, cache):
-    evil = {"../evil.txt": b"x", "../train2014/evil.jpg": encoded(noise(7)), str(tmp_path / "train2014/absolute.jpg"): encoded(noise(8))}
+    evil = {
+        "../evil.txt": b"x",
+        "../train2014/evil.jpg": encoded(noise(7)),
+        str(tmp_path / "train2014/absolute.jpg"): encoded(noise(8)),
+    }
     inner = tmp_path / "inner"
     inner.mkdir()
     path = pack(inner / "a.tar.bz2", COURSE | evil)
@@ -256,7 +287,12 @@ def test_the_malicious_pickles_would_have_run(tmp_path):
 
 
 def test_the_refusal_names_what_was_asked_for():
-    refused(lambda: pickles.read_pickle(pickle.dumps(Calls(os.getcwd), protocol=2), "some.pkl"), "some.pkl", f"{os.name}.getcwd", "collections.OrderedDict")
+    refused(
+        lambda: pickles.read_pickle(pickle.dumps(Calls(os.getcwd), protocol=2), "some.pkl"),
+        "some.pkl",
+        f"{os.name}.getcwd",
+        "collections.OrderedDict",
+    )
 
 
 def test_a_pickle_cut_short_anywhere():
@@ -265,8 +301,11 @@ def test_a_pickle_cut_short_anywhere():
     for end in range(len(whole)): refused(lambda: pickles.read_pickle(whole[:end], "some.pkl"), "some.pkl")
 
 
-@pytest.mark.parametrize("content", [[1, 2], {"a": 3}, {"a": [1]}, {"a": {"b": "c"}}, None, {"a": [b"\xff\xfe"]}], ids=repr)
-def test_a_pickle_of_something_else(content): refused(lambda: pickles.read_pickle(pickle.dumps(content, protocol=2), "some.pkl"), "some.pkl")
+@pytest.mark.parametrize(
+    "content", [[1, 2], {"a": 3}, {"a": [1]}, {"a": {"b": "c"}}, None, {"a": [b"\xff\xfe"]}], ids=repr
+)
+def test_a_pickle_of_something_else(content):
+    refused(lambda: pickles.read_pickle(pickle.dumps(content, protocol=2), "some.pkl"), "some.pkl")
 
 
 @forall(st.binary(max_size=60))
@@ -278,12 +317,20 @@ def test_any_bytes_are_captions_or_a_sentence(content):
 
 
 @example(captions={"a": ["voilà", "Š"]})                                  # the last byte of each is a space in latin-1
-@forall(captions=st.dictionaries(st.text("abcé_0", min_size=1, max_size=8), st.lists(st.text("abc é日🐈", max_size=20).map(str.strip).filter(bool), max_size=4), max_size=4))
+@forall(
+    captions=st.dictionaries(
+        st.text("abcé_0", min_size=1, max_size=8),
+        st.lists(st.text("abc é日🐈", max_size=20).map(str.strip).filter(bool), max_size=4),
+        max_size=4,
+    )
+)
 def test_captions_survive_python_2(captions): assert pickles.read_pickle(python2_pickle(captions), "p") == captions
 
 
 def test_unicode_strings_of_python_2_are_left_alone():
-    assert pickles.read_pickle(pickle.dumps({"a": ["é", "日本", "naïve café"]}, protocol=2), "p") == {"a": ["é", "日本", "naïve café"]}
+    assert pickles.read_pickle(pickle.dumps({"a": ["é", "日本", "naïve café"]}, protocol=2), "p") == {
+        "a": ["é", "日本", "naïve café"]
+    }
 
 
 # --- the cache
@@ -323,7 +370,8 @@ def test_a_changed_source_is_read_again(archive, tmp_path):
 
 def poison(path, marker):
     "An array of objects: numpy would have to unpickle it."
-    with path.open("wb") as file: np.save(file, np.array([Calls(open, str(marker), "w")], dtype=object), allow_pickle=True)
+    with path.open("wb") as file:
+        np.save(file, np.array([Calls(open, str(marker), "w")], dtype=object), allow_pickle=True)
 
 
 BREAKAGES = {
@@ -347,7 +395,8 @@ def test_a_broken_cache_is_made_again(archive, cache, decoded, breakage):
     first.images = first.images.clone()                                   # the array on the disk is about to be cut
     array = next(cache.glob("*.npy"))
     BREAKAGES[breakage](array, next(cache.glob("*.json")))
-    intact = open_array(array, first.images.shape) is not None            # then the captions were broken, and no picture is decoded for them
+    # then the captions were broken, and no picture is decoded for them
+    intact = open_array(array, first.images.shape) is not None
     decoded.clear()
     assert same(course_archive(archive), first) and len(decoded) == (0 if intact else 3)
     decoded.clear()
@@ -367,7 +416,8 @@ def test_a_full_disk_is_no_reason_to_stop(archive, cache, decoded, monkeypatch):
     def full(handle): raise OSError(28, "No space left on device")
     with monkeypatch.context() as m:
         m.setattr(os, "fsync", full)
-        with pytest.warns(UserWarning, match="No space left on device.*MY3YEAROLD_CACHE"): assert len(course_archive(archive)) == 3
+        with pytest.warns(UserWarning, match="No space left on device.*MY3YEAROLD_CACHE"):
+            assert len(course_archive(archive)) == 3
     assert not list(cache.glob("*.npy"))                                  # what was begun is no array yet
     decoded.clear()
     assert len(course_archive(archive)) == 3 == len(decoded)
@@ -376,7 +426,8 @@ def test_a_full_disk_is_no_reason_to_stop(archive, cache, decoded, monkeypatch):
 
 @pytest.mark.parametrize("after", [0, 1])
 def test_killed_while_renaming(archive, cache, decoded, monkeypatch, after):
-    "Interrupted before either of the two files is in place, the cache has nothing that is taken for whole, and the next start ends the work."
+    """Interrupted before either of the two files is in place, the cache has nothing that is taken for whole, and the
+    next start ends the work."""
     replace, calls = os.replace, []
     def interrupted(*names):
         if len(calls) == after: raise KeyboardInterrupt
@@ -385,7 +436,9 @@ def test_killed_while_renaming(archive, cache, decoded, monkeypatch, after):
     with monkeypatch.context() as m:
         m.setattr(os, "replace", interrupted)
         with pytest.raises(KeyboardInterrupt): course_archive(archive)
-    assert not list(cache.glob("*.json")) and not list(cache.glob(".partial*")) and len(list(cache.glob("*.npy"))) == after
+    assert (
+        not list(cache.glob("*.json")) and not list(cache.glob(".partial*")) and len(list(cache.glob("*.npy"))) == after
+    )
     decoded.clear()
     assert course_archive(archive).names == ["a", "b", "c"] and decoded == []    # all three were on the disk
     assert sorted(p.suffix for p in cache.iterdir()) == [".json", ".npy"]
@@ -407,7 +460,8 @@ def test_a_cache_folder_that_cannot_be_written_is_told_and_does_not_matter(archi
     (tmp_path / "a-file").write_text("not a folder")
     monkeypatch.setenv("MY3YEAROLD_CACHE", str(tmp_path / "a-file"))
     for _ in range(2):
-        with pytest.warns(UserWarning, match="MY3YEAROLD_CACHE"): assert course_archive(archive).names == ["a", "b", "c"]
+        with pytest.warns(UserWarning, match="MY3YEAROLD_CACHE"):
+            assert course_archive(archive).names == ["a", "b", "c"]
     assert len(decoded) == 6
 
 
@@ -427,17 +481,32 @@ def test_a_phone_picture_stands_upright(tmp_path):
     picture.paste("white", (0, 0, 20, 20))                                # the left half, which is the top once upright
     picture.save(tmp_path / "p.png", exif=exif)
     upright = read_picture(tmp_path / "p.png")
-    assert upright.size == (20, 40) and upright.getpixel((10, 5)) == (255, 255, 255) and upright.getpixel((10, 35)) == (0, 0, 0)
+    assert (
+        upright.size == (20, 40)
+        and upright.getpixel((10, 5)) == (255, 255, 255)
+        and upright.getpixel((10, 35)) == (0, 0, 0)
+    )
 
 
-@pytest.mark.parametrize("mode, colour, expected", [
-    ("RGBA", (0, 0, 0, 0), (255,) * 3), ("RGBA", (200, 0, 0, 255), (200, 0, 0)), ("RGBA", (0, 0, 0, 51), (204,) * 3), ("LA", (0, 0), (255,) * 3),
-    ("L", 90, (90,) * 3), ("1", 1, (255,) * 3), ("P", 0, (0,) * 3), ("I;16", 128 * 257, (128,) * 3)])
+@pytest.mark.parametrize(
+    "mode, colour, expected",
+    [
+        ("RGBA", (0, 0, 0, 0), (255,) * 3),
+        ("RGBA", (200, 0, 0, 255), (200, 0, 0)),
+        ("RGBA", (0, 0, 0, 51), (204,) * 3),
+        ("LA", (0, 0), (255,) * 3),
+        ("L", 90, (90,) * 3),
+        ("1", 1, (255,) * 3),
+        ("P", 0, (0,) * 3),
+        ("I;16", 128 * 257, (128,) * 3),
+    ],
+)
 def test_every_mode_becomes_rgb_on_white(tmp_path, mode, colour, expected):
     Image.new(mode, (5, 4), colour).save(tmp_path / "p.png")
     picture = read_picture(tmp_path / "p.png")
     assert picture.mode == "RGB" and picture.size == (5, 4) and picture.getpixel((2, 2)) == expected
-    assert np.array_equal(picture, read_picture(Image.open(tmp_path / "p.png")))   # a picture in memory gets the same treatment
+    # a picture in memory gets the same treatment
+    assert np.array_equal(picture, read_picture(Image.open(tmp_path / "p.png")))
 
 
 def test_a_palette_with_a_transparent_colour(tmp_path):
@@ -445,8 +514,17 @@ def test_a_palette_with_a_transparent_colour(tmp_path):
     assert read_picture(tmp_path / "p.gif").getpixel((1, 1)) == (255, 255, 255)
 
 
-@pytest.mark.parametrize("content", [b"", b"a text file called .jpg", encoded(noise(0))[:700], encoded(noise(0), "PNG")[:700], encoded(noise(0), "BMP")[:40]],
-                         ids=["empty", "text", "half jpeg", "half png", "header"])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"a text file called .jpg",
+        encoded(noise(0))[:700],
+        encoded(noise(0), "PNG")[:700],
+        encoded(noise(0), "BMP")[:40],
+    ],
+    ids=["empty", "text", "half jpeg", "half png", "header"],
+)
 def test_a_file_that_is_no_whole_picture(tmp_path, content):
     (tmp_path / "p.jpg").write_bytes(content)
     refused(lambda: read_picture(tmp_path / "p.jpg"), tmp_path / "p.jpg", "remove it")
@@ -466,7 +544,8 @@ def test_a_damaged_picture_is_a_picture_or_a_sentence(tmp_path_factory, seed, ch
 
 def test_a_half_picture_that_is_open_already(tmp_path):
     (tmp_path / "p.jpg").write_bytes(encoded(noise(0))[:700])
-    with Image.open(tmp_path / "p.jpg") as picture: refused(lambda: read_picture(picture), "the picture cannot be decoded")
+    with Image.open(tmp_path / "p.jpg") as picture:
+        refused(lambda: read_picture(picture), "the picture cannot be decoded")
 
 
 def test_a_picture_that_is_not_there(tmp_path):
@@ -510,11 +589,23 @@ def test_a_folder_in_name_order_with_captions_from_three_places(tmp_path):
     (tmp_path / "folder.jpg").mkdir()
     (tmp_path / "a.txt").write_text("from a text\n\n  and a second line \n")
     (tmp_path / "b.txt").write_text("overruled")
-    (tmp_path / "captions.csv").write_text("name,caption\nb.jpeg,overruled too\nc.webp,a cat, half asleep\nc.webp,\"a second, quoted\"\n")
+    (tmp_path / "captions.csv").write_text(
+        "name,caption\nb.jpeg,overruled too\nc.webp,a cat, half asleep\nc.webp,\"a second, quoted\"\n"
+    )
     (tmp_path / "captions.json").write_text(json.dumps({"b": "one string", "d.BMP": ["", "two", "three"]}))
     found = image_folder(tmp_path)
-    assert found.names == ["a", "b", "c", "d", "e"] and found.images.shape == (5, 3, 64, 64) and found.images.dtype == torch.uint8
-    assert found.captions == [["from a text", "and a second line"], ["one string"], ["a cat, half asleep", "a second, quoted"], ["two", "three"], []]
+    assert (
+        found.names == ["a", "b", "c", "d", "e"]
+        and found.images.shape == (5, 3, 64, 64)
+        and found.images.dtype == torch.uint8
+    )
+    assert found.captions == [
+        ["from a text", "and a second line"],
+        ["one string"],
+        ["a cat, half asleep", "a second, quoted"],
+        ["two", "three"],
+        [],
+    ]
     assert np.array_equal(found.images[0].permute(1, 2, 0), course_resize(noise(3, 80, 70)))
     assert image_folder(tmp_path, size=16).images.shape == (5, 3, 16, 16)
 
@@ -530,14 +621,34 @@ def test_folders_that_are_none(tmp_path):
     refused(lambda: image_folder(tmp_path / "gone"), tmp_path / "gone", error=FileNotFoundError)
 
 
-@pytest.mark.parametrize("name, content, part", [
-    ("c.json", b"{", "JSON"), ("c.json", b"\xff\xfe", "JSON"), ("c.json", b"[]", "list of strings"),
-    ("c.json", b'{"a": 3}', "'a'"), ("c.json", b'{"a": [1]}', "'a'"),
-    ("c.json", b"[" * 100_000, "list of strings"), ("c.csv", b"name,caption\nalone\n", "row 2"), ("c.csv", b"\xff\xfe",
-                                                                                                  "UTF-8"),
-    ("c.txt", b"x", ".json, .jsonl or .csv"),
-    ("c.json", json.dumps(dict(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[{"image_id": 1, "bbox": []}])).encode(), "captions_*.json"),
-    ("c.json", json.dumps(dict(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[{"image_id": 2, "caption": "x"}])).encode(), "COCO")])
+@pytest.mark.parametrize(
+    "name, content, part",
+    [
+        ("c.json", b"{", "JSON"),
+        ("c.json", b"\xff\xfe", "JSON"),
+        ("c.json", b"[]", "list of strings"),
+        ("c.json", b'{"a": 3}', "'a'"),
+        ("c.json", b'{"a": [1]}', "'a'"),
+        ("c.json", b"[" * 100_000, "list of strings"),
+        ("c.csv", b"name,caption\nalone\n", "row 2"),
+        ("c.csv", b"\xff\xfe", "UTF-8"),
+        ("c.txt", b"x", ".json, .jsonl or .csv"),
+        (
+            "c.json",
+            json.dumps(
+                dict(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[{"image_id": 1, "bbox": []}])
+            ).encode(),
+            "captions_*.json",
+        ),
+        (
+            "c.json",
+            json.dumps(
+                dict(images=[{"id": 1, "file_name": "a.jpg"}], annotations=[{"image_id": 2, "caption": "x"}])
+            ).encode(),
+            "COCO",
+        ),
+    ],
+)
 def test_files_of_captions_that_are_none(tmp_path, name, content, part):
     (tmp_path / name).write_bytes(content)
     refused(lambda: read_captions(tmp_path / name), tmp_path / name, part)
@@ -555,22 +666,43 @@ def test_windows_wrote_the_captions(tmp_path):
     assert read_captions(tmp_path / "c.json") == {"a.b": ["dots stay"]}
 
 
-@forall(captions=st.dictionaries(st.text("ab.,\"é_", min_size=1, max_size=6).map(lambda s: f"x{s}x"), st.text("ab ,\"é日'", max_size=15).map(lambda s: f"x{s}x"), max_size=4))
+@forall(
+    captions=st.dictionaries(
+        st.text("ab.,\"é_", min_size=1, max_size=6).map(lambda s: f"x{s}x"),
+        st.text("ab ,\"é日'", max_size=15).map(lambda s: f"x{s}x"),
+        max_size=4,
+    )
+)
 def test_a_table_gives_back_what_was_written(tmp_path_factory, captions):
     path = tmp_path_factory.mktemp("table") / "captions.csv"
-    with path.open("w", newline="", encoding="utf-8") as file: csv.writer(file).writerows([["name", "caption"], *([f"{n}.jpg", c] for n, c in captions.items())])
+    with path.open("w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([["name", "caption"], *([f"{n}.jpg", c] for n, c in captions.items())])
     assert read_captions(path) == {n: [c] for n, c in captions.items()}
 
 
 def test_coco(tmp_path):
     for name in ("000000000007.jpg", "000000000009.jpg"): noise(0, 90, 80).save(tmp_path / name)
     file = tmp_path / "captions_val2017.json"
-    file.write_text(json.dumps(dict(images=[dict(id=7, file_name="000000000007.jpg"), dict(id=8, file_name="absent.jpg")],
-                                    annotations=[dict(image_id=7, caption="A cat. "), dict(image_id=8, caption="x"), dict(image_id=7, caption="One cat.")])))
+    file.write_text(
+        json.dumps(
+            dict(
+                images=[dict(id=7, file_name="000000000007.jpg"), dict(id=8, file_name="absent.jpg")],
+                annotations=[
+                    dict(image_id=7, caption="A cat. "),
+                    dict(image_id=8, caption="x"),
+                    dict(image_id=7, caption="One cat."),
+                ],
+            )
+        )
+    )
     with pytest.warns(UserWarning, match=r"no caption for 1 of the 2 pictures \(000000000009, .* no picture for 1 of "
                                          r"the 2 names .*\(absent, .*captions_val2017.json"):
         found = coco_captions(tmp_path, file, size=32)
-    assert found.names == ["000000000007", "000000000009"] and found.captions == [["A cat.", "One cat."], []] and found.images.shape == (2, 3, 32, 32)
+    assert (
+        found.names == ["000000000007", "000000000009"]
+        and found.captions == [["A cat.", "One cat."], []]
+        and found.images.shape == (2, 3, 32, 32)
+    )
     file.write_text(json.dumps(dict(images=[dict(id=7, file_name="COCO_val2014_000000000007.jpg")], annotations=[])))
     refused(lambda: coco_captions(tmp_path, file), tmp_path, file)
     refused(lambda: coco_captions(tmp_path / "gone", file), tmp_path / "gone", error=FileNotFoundError)
@@ -578,15 +710,29 @@ def test_coco(tmp_path):
 
 def coco_file(path, names):
     "Two captions for each name but the last, which has none."
-    path.write_text(json.dumps(dict(info={}, licenses=[], images=[dict(id=10 + i, file_name=n) for i, n in enumerate(names)],
-                                    annotations=[dict(id=i, image_id=10 + i % (len(names) - 1), caption=f"Caption {i}.") for i in range(2 * len(names) - 2)])))
+    path.write_text(
+        json.dumps(
+            dict(
+                info={},
+                licenses=[],
+                images=[dict(id=10 + i, file_name=n) for i, n in enumerate(names)],
+                annotations=[
+                    dict(id=i, image_id=10 + i % (len(names) - 1), caption=f"Caption {i}.")
+                    for i in range(2 * len(names) - 2)
+                ],
+            )
+        )
+    )
     return path
 
 
 @pytest.mark.parametrize("year, split", [(2014, "train"), (2014, "val"), (2017, "train"), (2017, "val")])
 def test_official_names_from_a_folder_and_from_a_zip(tmp_path, year, split):
     names = [f"COCO_{split}2014_{i:012d}.jpg" if year == 2014 else f"{i:012d}.jpg" for i in (9, 25, 30)]
-    folder = unpack(tmp_path / "pictures", {f"{split}{year}/{n}": encoded(noise(i, 90, 70)) for i, n in enumerate(names)}) / f"{split}{year}"
+    folder = (
+        unpack(tmp_path / "pictures", {f"{split}{year}/{n}": encoded(noise(i, 90, 70)) for i, n in enumerate(names)})
+        / f"{split}{year}"
+    )
     with zipfile.ZipFile(tmp_path / f"{split}{year}.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"__MACOSX/{split}{year}/._{names[0]}", b"left by some system")
         archive.writestr(f"{split}{year}/", b"")
@@ -606,7 +752,8 @@ def test_a_zip_is_never_unpacked(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "val.zip", "w") as archive:
         for i, n in enumerate(names): archive.writestr(n, encoded(noise(i)))
     file = coco_file(tmp_path / "captions_val.json", ["evil.jpg", "good.jpg"])
-    for method in ("extract", "extractall"): monkeypatch.setattr(zipfile.ZipFile, method, lambda *a, **k: pytest.fail("unpacked"))
+    for method in ("extract", "extractall"):
+        monkeypatch.setattr(zipfile.ZipFile, method, lambda *a, **k: pytest.fail("unpacked"))
     before = set(tmp_path.rglob("*"))
     assert coco_captions(tmp_path / "val.zip", file).names == ["evil", "evil2", "good"]
     assert set(tmp_path.rglob("*")) == before
@@ -622,7 +769,8 @@ def test_zips_that_are_none(tmp_path):
     whole = bytearray(path.read_bytes())
     path.write_bytes(whole[:len(whole) // 2])
     refused(lambda: coco_captions(path, file), path, "download it again")
-    whole[400] ^= 255                                                     # inside the first picture: the checksum sees it
+    # inside the first picture: the checksum sees it
+    whole[400] ^= 255
     path.write_bytes(whole)
     refused(lambda: coco_captions(path, file), "a.jpg in", path)
 
@@ -632,8 +780,12 @@ def test_a_large_folder_keeps_its_array(tmp_path, cache, decoded, monkeypatch):
     folder = unpack(tmp_path / "many", {f"{i}.png": encoded(noise(i), "PNG") for i in range(5)})
     first = image_folder(folder)
     assert len(decoded) == 5 and [p.suffix for p in cache.iterdir()] == [".npy"]
-    (folder / "3.txt").write_text("new words")                            # captions are read each time
-    assert torch.equal(image_folder(folder).images, first.images) and image_folder(folder).captions[3] == ["new words"] and len(decoded) == 5
+    (folder / "3.txt").write_text("new words")  # captions are read each time
+    assert (
+        torch.equal(image_folder(folder).images, first.images)
+        and image_folder(folder).captions[3] == ["new words"]
+        and len(decoded) == 5
+    )
     (folder / "3.png").write_bytes(encoded(noise(33), "PNG"))
     assert not torch.equal(image_folder(folder).images, first.images) and len(decoded) == 10
     monkeypatch.setattr(data, "LARGE", 6)
@@ -659,9 +811,14 @@ def seeded(seed): return np.random.default_rng(seed).integers(0, 256, (3, 8, 8),
 def test_killed_outright_and_resumed(tmp_path, root):
     "SIGKILL in the middle; the second call makes what is missing, and the array is the undisturbed one."
     path, record = tmp_path / "a.npy", tmp_path / "a.npy.done"
-    program = subprocess.Popen([sys.executable, "-c", SEEDED, str(path)], env={**os.environ, "PYTHONPATH": str(root)}, stderr=subprocess.DEVNULL)
+    program = subprocess.Popen(
+        [sys.executable, "-c", SEEDED, str(path)],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        stderr=subprocess.DEVNULL,
+    )
     try:
-        while program.poll() is None and not (record.exists() and record.read_bytes().count(1) >= 2 * CHUNK): time.sleep(0.005)
+        while program.poll() is None and not (record.exists() and record.read_bytes().count(1) >= 2 * CHUNK):
+            time.sleep(0.005)
     finally: program.kill()
     assert program.wait() == -signal.SIGKILL and not path.exists(), "it was over before it could be killed"
     done, made = record.read_bytes().count(1), []
@@ -686,15 +843,28 @@ def test_an_array_is_the_naive_one_interrupted_or_not(tmp_path_factory, count, w
     assert len(list(folder.iterdir())) == 1
 
 
-@pytest.mark.parametrize("damage", [lambda p, r: r.write_bytes(b"\1" * 7), lambda p, r: r.unlink(), lambda p, r: p.unlink(), lambda p, r: p.write_bytes(p.read_bytes()[:500]),
-                                    lambda p, r: np.save(p.open("wb"), np.zeros((200, 3, 4, 4), np.uint8))], ids=["record", "no record", "no rows", "cut", "shape"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda p, r: r.write_bytes(b"\1" * 7),
+        lambda p, r: r.unlink(),
+        lambda p, r: p.unlink(),
+        lambda p, r: p.write_bytes(p.read_bytes()[:500]),
+        lambda p, r: np.save(p.open("wb"), np.zeros((200, 3, 4, 4), np.uint8)),
+    ],
+    ids=["record", "no record", "no rows", "cut", "shape"],
+)
 def test_a_record_never_speaks_of_rows_that_are_gone(tmp_path, damage):
     def stopped(seed):
         if seed >= 150: raise KeyboardInterrupt
         return seeded(seed)
-    with pytest.raises(KeyboardInterrupt): make_array(list(range(200)), stopped, (3, 8, 8), tmp_path / "a.npy", workers=1)
+
+    with pytest.raises(KeyboardInterrupt):
+        make_array(list(range(200)), stopped, (3, 8, 8), tmp_path / "a.npy", workers=1)
     damage(tmp_path / "a.npy.partial", tmp_path / "a.npy.done")
-    assert np.array_equal(make_array(list(range(200)), seeded, (3, 8, 8), tmp_path / "a.npy"), np.stack([seeded(i) for i in range(200)]))
+    assert np.array_equal(
+        make_array(list(range(200)), seeded, (3, 8, 8), tmp_path / "a.npy"), np.stack([seeded(i) for i in range(200)])
+    )
 
 
 def test_two_builders_of_one_array(tmp_path):
@@ -704,10 +874,20 @@ def test_two_builders_of_one_array(tmp_path):
         made.append(seed)
         time.sleep(0.001)
         return seeded(seed)
-    both = [threading.Thread(target=lambda: results.append(make_array(list(range(100)), make, (3, 8, 8), tmp_path / "a.npy", 1))) for _ in range(2)]
+
+    both = [
+        threading.Thread(
+            target=lambda: results.append(make_array(list(range(100)), make, (3, 8, 8), tmp_path / "a.npy", 1))
+        )
+        for _ in range(2)
+    ]
     for thread in both: thread.start()
     for thread in both: thread.join()
-    assert sorted(made) == list(range(100)) and np.array_equal(*results) and [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+    assert (
+        sorted(made) == list(range(100))
+        and np.array_equal(*results)
+        and [p.name for p in tmp_path.iterdir()] == ["a.npy"]
+    )
 
 
 def test_the_disk_is_told_from_the_pictures(tmp_path):
@@ -742,12 +922,20 @@ def test_measures_by_hand():
 def test_a_description():
     images = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
     images[..., 2:6, 2:6] = 40
-    found = describe(CaptionedImages(images, [["a dog runs"], ["a cat", "a cat."], [], ["a dog"]], list("abcd")), min_count=2)
+    found = describe(
+        CaptionedImages(images, [["a dog runs"], ["a cat", "a cat."], [], ["a dog"]], list("abcd")), min_count=2
+    )
     assert found["pictures"] == "4 of 8x8" and found["captions"].startswith("4; pictures without: 1")
     assert "mean 2.5 words, longest 3" in found["caption length"]
     assert found["vocabulary"].startswith("3 words seen 2 times or more, of 5; 20.0% of the text")
     assert "30 levels from the set's mean, 40 from" in found["centre hole"]  # 40 - 40/4, and 40 - 0
-    assert set(describe(CaptionedImages(images, [[]] * 4, list("abcd")))) == {"pictures", "captions", "mean colour", "levels", "centre hole"}
+    assert set(describe(CaptionedImages(images, [[]] * 4, list("abcd")))) == {
+        "pictures",
+        "captions",
+        "mean colour",
+        "levels",
+        "centre hole",
+    }
 
 
 # --- the sample photographs
@@ -756,9 +944,14 @@ def test_the_sample_photographs(monkeypatch):
     pytest.importorskip("skimage", reason="the sample photographs come with the samples extra")
     for name in [m for m in sys.modules if m.partition(".")[0] == "skimage"]: monkeypatch.delitem(sys.modules, name)
     full, small = sample_photographs(), sample_photos(size=32)
-    assert "skimage" not in sys.modules                                   # its files are read; importing it takes longer than that
+    # its files are read; importing it takes longer than that
+    assert "skimage" not in sys.modules
     assert len(full) == len(small) == len(SAMPLES) and small.images.shape == (6, 3, 32, 32)
-    assert small.names == [name for name, _, _ in full] == ["astronaut", "camera", "chelsea", "coffee", "motorcycle", "rocket"]
+    assert (
+        small.names
+        == [name for name, _, _ in full]
+        == ["astronaut", "camera", "chelsea", "coffee", "motorcycle", "rocket"]
+    )
     assert all(min(picture.size) >= 300 and picture.mode == "RGB" for _, picture, _ in full)
     assert all(len(set(captions)) == 5 for captions in small.captions)
     small.captions[0].clear()
@@ -767,7 +960,8 @@ def test_the_sample_photographs(monkeypatch):
 
 def test_without_scikit_image(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    for load in (sample_photographs, sample_photos): refused(load, "pip install", "my3yearold[samples]", error=ImportError)
+    for load in (sample_photographs, sample_photos):
+        refused(load, "pip install", "my3yearold[samples]", error=ImportError)
 
 
 def test_the_import_is_light(root):
@@ -777,7 +971,9 @@ def test_the_import_is_light(root):
 
 # --- the photographs of the course, where they lie beside the checkout
 
-@pytest.mark.skipif(not (SHARED / "flickr8k-inpainting.tar.bz2").is_file(), reason="needs ../shared/data/flickr8k-inpainting.tar.bz2")
+@pytest.mark.skipif(
+    not (SHARED / "flickr8k-inpainting.tar.bz2").is_file(), reason="needs ../shared/data/flickr8k-inpainting.tar.bz2"
+)
 def test_flickr8k_in_the_layout_of_the_course():
     found = course_archive(SHARED / "flickr8k-inpainting.tar.bz2", "valid")
     assert found.images.shape == (1000, 3, 64, 64) and found.names == sorted(found.names)
@@ -795,7 +991,8 @@ def test_the_tiles_of_the_course_have_the_figures_told_on_the_page():
 
 @pytest.mark.skipif(not (SHARED / "coco-sample.tar").is_file(), reason="needs ../shared/data/coco-sample.tar")
 def test_official_coco(tmp_path):
-    careful = dict(filter="data") if hasattr(tarfile, "data_filter") else {}          # Python 3.11.2, Debian's, does not have it yet
+    # Python 3.11.2, Debian's, does not have it yet
+    careful = dict(filter="data") if hasattr(tarfile, "data_filter") else {}
     with tarfile.open(SHARED / "coco-sample.tar") as tar: tar.extractall(tmp_path, **careful)
     found = coco_captions(tmp_path / "coco-sample/val2017", tmp_path / "coco-sample/annotations/captions_val2017.json")
     assert found.images.shape == (16, 3, 64, 64) and all(len(captions) >= 5 for captions in found.captions)

@@ -9,11 +9,28 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 
-from my3yearold.files import (LOCK, MARK, check_free, check_page, mark_of, only_one, parse_json, printable, read_json, safe_name, strangers, tidy,
-                              whole, whole_folder, write_json, write_page)
+from my3yearold.files import (
+    LOCK,
+    MARK,
+    check_free,
+    check_page,
+    mark_of,
+    only_one,
+    parse_json,
+    printable,
+    read_json,
+    safe_name,
+    strangers,
+    tidy,
+    whole,
+    whole_folder,
+    write_json,
+    write_page,
+)
 
 
-def snapshot(folder): return {p.relative_to(folder): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
+def snapshot(folder):
+    return {p.relative_to(folder): p.read_bytes() for p in sorted(Path(folder).rglob("*")) if p.is_file()}
 
 
 def make(folder, text="ours", source=""):
@@ -34,14 +51,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_errors_name_the_file_and_not_its_partial(tmp_path):
     with pytest.raises(FileNotFoundError) as caught, whole(tmp_path / "nowhere" / "a.json"): pass
     assert caught.value.filename == str(tmp_path / "nowhere" / "a.json")
-    with pytest.raises(OSError, match="a.json") as caught, whole(tmp_path / "a.json"): raise OSError(28, "No space left on device")
+    with pytest.raises(OSError, match="a.json") as caught, whole(tmp_path / "a.json"):
+        raise OSError(28, "No space left on device")
     assert caught.value.errno == 28
 
 
 def test_nothing_is_written_through_a_link(tmp_path):
     diary = tmp_path / "diary.txt"
     diary.write_text("dear diary")
-    for name in (".index.html.partial", "settings.json", ".my3yearold.settings.abcdefgh.partial.json"): (tmp_path / name).symlink_to(diary)
+    for name in (".index.html.partial", "settings.json", ".my3yearold.settings.abcdefgh.partial.json"):
+        (tmp_path / name).symlink_to(diary)
     write_json(tmp_path / "settings.json", {})
     assert diary.read_text() == "dear diary" and not (tmp_path / "settings.json").is_symlink()
 
@@ -76,7 +95,18 @@ def test_a_folder_that_was_looked_at_is_still_ours(tmp_path):
     assert sorted(p.name for p in (tmp_path / "app").iterdir()) == [MARK, "filled.txt"]
 
 
-@pytest.mark.parametrize("content", [b"{}", b"[]", b"", b"\xff", b'{"made_by": "others", "kind": "result"}', b'{"made_by": "my3yearold", "kind": 3}', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"{}",
+        b"[]",
+        b"",
+        b"\xff",
+        b'{"made_by": "others", "kind": "result"}',
+        b'{"made_by": "my3yearold", "kind": 3}',
+        b"[" * 100_000,
+    ],
+)
 def test_a_mark_is_ours_or_none(tmp_path, content):
     (tmp_path / "app").mkdir()
     (tmp_path / "app" / MARK).write_bytes(content)
@@ -105,7 +135,13 @@ def test_a_result_that_is_a_link_is_refused(tmp_path):
 
 
 def test_tidy_touches_only_our_own_leftovers(tmp_path):
-    others = [".app.abcdefgh.partial", ".my3yearold", ".my3yearold.notes", ".partial", "my3yearold.app.abcdefgh.partial"]
+    others = [
+        ".app.abcdefgh.partial",
+        ".my3yearold",
+        ".my3yearold.notes",
+        ".partial",
+        "my3yearold.app.abcdefgh.partial",
+    ]
     for name in others: (tmp_path / name).write_text("mine")
     (tmp_path / ".my3yearold.x.abcdefgh.old").mkdir()
     (tmp_path / ".my3yearold.x.abcdefgh.old" / "thesis.txt").write_text("mine")
@@ -138,7 +174,8 @@ def test_tidy_finishes_at_every_step_of_a_replacement(tmp_path):
 @pytest.mark.parametrize("content", ["", "<p>mine</p>", "<!-- made by my3yearold, 0 -->\n"])
 def test_a_page_of_others_is_not_written_over(tmp_path, content):
     (tmp_path / "index.html").write_text(content)
-    with pytest.raises(ValueError, match="was not written by this program"): write_page(tmp_path / "index.html", "<p>ours</p>\n")
+    with pytest.raises(ValueError, match="was not written by this program"):
+        write_page(tmp_path / "index.html", "<p>ours</p>\n")
     assert (tmp_path / "index.html").read_text() == content
     (tmp_path / "link.html").symlink_to(tmp_path / "index.html")
     with pytest.raises(ValueError): check_page(tmp_path / "link.html")
@@ -167,7 +204,8 @@ def test_a_second_process_is_told_or_waits(tmp_path):
     other.start()
     try:
         assert ready.wait(30)
-        with pytest.raises(ValueError, match="another process is writing into"), only_one(tmp_path, "writing into"): pass
+        with pytest.raises(ValueError, match="another process is writing into"), only_one(tmp_path, "writing into"):
+            pass
         go.set()
         with only_one(tmp_path, "writing into", wait=True): assert (tmp_path / LOCK).exists()
     finally:
@@ -189,7 +227,13 @@ def test_a_folder_that_was_made_in_vain_goes_again(tmp_path):
 @settings(max_examples=300)
 def test_names_are_safe(tmp_path_factory, text):
     name = safe_name(text)
-    assert name and len(name.encode()) <= 101 and not name.startswith(".") and not name.endswith((" ", ".")) and Path(name).name == name
+    assert (
+        name
+        and len(name.encode()) <= 101
+        and not name.startswith(".")
+        and not name.endswith((" ", "."))
+        and Path(name).name == name
+    )
     assert name.isprintable() and not set(name) & set('/\\:*?"<>|') and safe_name(name) == name
     (tmp_path_factory.getbasetemp() / "names").mkdir(exist_ok=True)
     path = tmp_path_factory.getbasetemp() / "names" / name
@@ -220,8 +264,12 @@ class Card(msgspec.Struct):
     names: list[str] = []
 
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["size", "names", "x"]), inner, max_size=3))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["size", "names", "x"]), inner, max_size=3)
+    ),
+)
 
 
 @given(json_values)
@@ -233,7 +281,10 @@ def test_json_is_of_the_type_or_one_sentence(value):
     else: assert isinstance(card.size, int) and all(isinstance(name, str) for name in card.names)
 
 
-@given(st.binary(max_size=200) | st.sampled_from([b"[" * 50_000, b'{"size":' * 50_000, b'{"size": 1e999}', b'{"size": NaN}', b"\xef\xbb\xbf"]))
+@given(
+    st.binary(max_size=200)
+    | st.sampled_from([b"[" * 50_000, b'{"size":' * 50_000, b'{"size": 1e999}', b'{"size": NaN}', b"\xef\xbb\xbf"])
+)
 @settings(max_examples=200)
 def test_bytes_are_one_sentence(content):
     try: parse_json(content, "card.json", Card)

@@ -52,7 +52,8 @@ def test_remasking_takes_draws_back_at_its_rate():
 
 
 def test_surest_kept_prefers_likely_values():
-    "Of the first turn's draws from exact conditionals, those kept have a higher mean probability than random ones have."
+    """Of the first turn's draws from exact conditionals, those kept have a higher mean probability than random ones
+    have."""
     joint, blank = two_pixels(), torch.zeros(500, 3, 1, 2, dtype=torch.uint8)
     nothing = torch.zeros_like(blank, dtype=torch.bool)
     means = {keep: next(iter(remasking(joint, blank, nothing, 3, 0.0, keep, seeded(0)))).log_prob.mean()

@@ -32,7 +32,8 @@ def test_the_ceiling_limits_what_speaks_for_a_level_and_not_the_caption_itself()
     extra = louder(3, 1.0, asked, plain) - asked
     assert math.isclose(extra[0, 0].item(), 2.0, rel_tol=1e-5)              # twice a ratio of at most e
     assert math.isclose(extra[0, 1].item(), 2 * math.log(0.1 / 0.999), rel_tol=1e-5)
-    assert (louder(3, 0.0) - ASKED).max() <= 1e-6                           # a ceiling of 0: against a level, never for it
+    # a ceiling of 0: against a level, never for it
+    assert (louder(3, 0.0) - ASKED).max() <= 1e-6
 
 
 def test_what_the_caption_rules_out_stays_out():

@@ -1,5 +1,5 @@
-"""Files that mean harm: small ones that ask for much memory or time, and ones that ask to be run. Each is refused in one
-sentence, or read as what it is, in little memory and soon."""
+"""Files that mean harm: small ones that ask for much memory or time, and ones that ask to be run. Each is refused in
+one sentence, or read as what it is, in little memory and soon."""
 import bz2
 import importlib.util
 import io
@@ -133,8 +133,10 @@ def test_pickles_of_today(protocol):
     from collections import OrderedDict
     captions = {"a.jpg": ["é", "日本", "naïve café"], "b": "one string"}
     for kind in (dict, OrderedDict):
-        assert pickles.read_pickle(pickle.dumps(kind(captions), protocol), "some.pkl") == {"a": ["é", "日本", "naïve café"],
-                                                                                         "b": ["one string"]}
+        assert pickles.read_pickle(pickle.dumps(kind(captions), protocol), "some.pkl") == {
+            "a": ["é", "日本", "naïve café"],
+            "b": ["one string"],
+        }
 
 
 # --- archives
@@ -309,7 +311,9 @@ def test_a_pickle_and_a_table_that_are_too_large(tmp_path, monkeypatch):
 # --- whatever may be wrong: two thousand damaged files (benchmarks/fuzz.py makes as many as one likes)
 
 def load_fuzz():
-    spec = importlib.util.spec_from_file_location("fuzz", Path(__file__).resolve().parent.parent / "benchmarks" / "fuzz.py")
+    spec = importlib.util.spec_from_file_location(
+        "fuzz", Path(__file__).resolve().parent.parent / "benchmarks" / "fuzz.py"
+    )
     module = sys.modules["fuzz"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -325,7 +329,9 @@ def test_damaged_files_are_read_or_refused_in_a_line(name):
     figures, faults = fuzz.run([name], CASES, seed=0)
     assert faults == []
     counts = {outcome for outcome in figures[name] if outcome not in ("seconds", "megabytes")}
-    assert "read" in counts and (len(counts) > 1 or name == "caption") and sum(figures[name][o] for o in counts) == CASES
+    assert (
+        "read" in counts and (len(counts) > 1 or name == "caption") and sum(figures[name][o] for o in counts) == CASES
+    )
 
 
 def test_a_case_can_be_repeated(tmp_path):
@@ -349,10 +355,14 @@ def busy(folder):
 
 
 FAULTS = {
-    "another error": (raises(KeyError("a.txt")), "KeyError"), "a failed check": (raises(AssertionError()), "AssertionError"),
-    "two lines": (raises(ValueError("a.txt:\nbad")), "no line"), "no name": (raises(TypeError("bad")), "no line"),
-    "control characters": (raises(ValueError("a.txt \x1b[31m")), "no line"), "too long": (busy, "TooLong"),
-    "too large": (lambda folder: None, "400 MB"), "whole and refused": (raises(ValueError("a.txt is not read")), "whole"),
+    "another error": (raises(KeyError("a.txt")), "KeyError"),
+    "a failed check": (raises(AssertionError()), "AssertionError"),
+    "two lines": (raises(ValueError("a.txt:\nbad")), "no line"),
+    "no name": (raises(TypeError("bad")), "no line"),
+    "control characters": (raises(ValueError("a.txt \x1b[31m")), "no line"),
+    "too long": (busy, "TooLong"),
+    "too large": (lambda folder: None, "400 MB"),
+    "whole and refused": (raises(ValueError("a.txt is not read")), "whole"),
 }
 
 

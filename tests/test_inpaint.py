@@ -1,4 +1,5 @@
-"""The pipeline: known pixels come back bit for bit, hidden ones cannot be seen, masks mean what they say, faults are sentences."""
+"""The pipeline: known pixels come back bit for bit, hidden ones cannot be seen, masks mean what they say, faults are
+sentences."""
 import subprocess
 import sys
 import warnings
@@ -23,7 +24,9 @@ sizes = st.tuples(st.integers(1, 70), st.integers(1, 70))
 def tiny_pipe():
     torch.manual_seed(0)
     vocabulary = Vocabulary.build([["a red cat ."]] * 5)
-    return Inpainter(OrderlessNADE(len(vocabulary), SIZE, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary)
+    return Inpainter(
+        OrderlessNADE(len(vocabulary), SIZE, widths=(8, 16), blocks=(1, 1), word_size=8, state_size=8), vocabulary
+    )
 
 
 PIPE = tiny_pipe()
@@ -65,7 +68,10 @@ def test_hidden_content_never_leaks(shape, seed, share):
     one, other = fill(pixels, hole), fill(scrambled, hole)
     assert (np.array(one.images[0])[hole] == np.array(other.images[0])[hole]).all()
     assert one.bits_per_dim == other.bits_per_dim and torch.equal(one.entropy, other.entropy)
-    assert all((np.array(a) == np.array(b))[preview(one.cutout).hole.numpy()].all() for a, b in zip(one.frames[0], other.frames[0]))
+    assert all(
+        (np.array(a) == np.array(b))[preview(one.cutout).hole.numpy()].all()
+        for a, b in zip(one.frames[0], other.frames[0])
+    )
 
 
 @settings(max_examples=15)
@@ -98,7 +104,8 @@ def test_a_small_hole_in_a_large_picture_is_filled_pixel_for_pixel():
     hole[80:88, 125:130] = True
     result = fill(pixels, hole)
     top, left, bottom, right = result.cutout.region
-    assert (bottom - top, right - left) == (2 * SIZE, 2 * SIZE)              # three holes wide: a size of twice the model's, and its own
+    # three holes wide: a size of twice the model's, and its own
+    assert (bottom - top, right - left) == (2 * SIZE, 2 * SIZE)
     assert (np.array(result.images[0])[top:bottom, left:right] == result.chain[-1][0].permute(1, 2, 0).numpy()).all()
 
 
@@ -145,7 +152,14 @@ def test_white_fills_and_black_keeps():
     pixels, _ = random_case((SIZE, SIZE), 1, 0)
     mask = np.zeros((SIZE, SIZE), dtype=np.uint8)
     mask[4:8, 4:8] = 255
-    for handed in (mask, mask > 0, Image.fromarray(mask), Image.fromarray(mask > 0), np.stack([mask] * 3, -1), torch.from_numpy(mask)):
+    for handed in (
+        mask,
+        mask > 0,
+        Image.fromarray(mask),
+        Image.fromarray(mask > 0),
+        np.stack([mask] * 3, -1),
+        torch.from_numpy(mask),
+    ):
         assert (as_hole(handed, as_picture(pixels)).numpy() == (mask > 0)).all()
 
 
@@ -160,7 +174,13 @@ def test_default_hole_is_centred_and_half_of_each_side():
 def test_pictures_as_path_array_and_tensor_are_the_same(tmp_path):
     pixels, _ = random_case((5, 7), 0, 0)
     Image.fromarray(pixels).save(tmp_path / "p.png")
-    for handed in (tmp_path / "p.png", str(tmp_path / "p.png"), Image.fromarray(pixels), pixels, torch.from_numpy(pixels).permute(2, 0, 1)):
+    for handed in (
+        tmp_path / "p.png",
+        str(tmp_path / "p.png"),
+        Image.fromarray(pixels),
+        pixels,
+        torch.from_numpy(pixels).permute(2, 0, 1),
+    ):
         assert (np.array(as_picture(handed)) == pixels).all()
 
 
@@ -182,7 +202,8 @@ def test_exif_alpha_and_grey(tmp_path):
 
 def test_a_hole_of_nothing_returns_the_input():
     pixels, _ = random_case((30, 20), 0, 0)
-    with pytest.warns(UserWarning, match="nothing to fill"): result = fill(pixels, np.zeros((30, 20), dtype=np.uint8), num_images_per_prompt=2)
+    with pytest.warns(UserWarning, match="nothing to fill"):
+        result = fill(pixels, np.zeros((30, 20), dtype=np.uint8), num_images_per_prompt=2)
     assert len(result.images) == 2 and all((np.array(i) == pixels).all() for i in result.images)
     assert result.frames == [[], []] and result.bits_per_dim == [0.0, 0.0] and result.cutout is None
 
@@ -197,20 +218,34 @@ def test_captions_of_unknown_words_warn_and_go_on():
 
 # --- faults
 
-@pytest.mark.parametrize("options, sentence", [
-    (dict(strategy="magic"), "unknown strategy 'magic'; there are coarse-to-fine, spread, gibbs, yao, ancestral, one-shot"),
-    (dict(num_inference_steps=0), "num_inference_steps is 0: it is counted from 1"),
-    (dict(num_images_per_prompt=0), "num_images_per_prompt is 0: it is counted from 1"),
-    (dict(temperature=-1.0), "temperature -1.0"),
-    (dict(temperature=float("nan")), "temperature nan"),
-    (dict(guidance_scale=-1), "guidance scale -1"),
-    (dict(guidance_scale=float("nan")), "guidance scale nan"),
-])
+@pytest.mark.parametrize(
+    "options, sentence",
+    [
+        (
+            dict(strategy="magic"),
+            "unknown strategy 'magic'; there are coarse-to-fine, spread, gibbs, yao, ancestral, one-shot",
+        ),
+        (dict(num_inference_steps=0), "num_inference_steps is 0: it is counted from 1"),
+        (dict(num_images_per_prompt=0), "num_images_per_prompt is 0: it is counted from 1"),
+        (dict(temperature=-1.0), "temperature -1.0"),
+        (dict(temperature=float("nan")), "temperature nan"),
+        (dict(guidance_scale=-1), "guidance scale -1"),
+        (dict(guidance_scale=float("nan")), "guidance scale nan"),
+    ],
+)
 def test_impossible_settings(options, sentence):
     with pytest.raises(ValueError, match=sentence): fill(np.zeros((8, 8, 3), dtype=np.uint8), None, **options)
 
 
-@pytest.mark.parametrize("picture", [np.zeros((8, 8, 3)), np.zeros((8, 8, 5), dtype=np.uint8), np.zeros(8, dtype=np.uint8), np.zeros((0, 8, 3), dtype=np.uint8)])
+@pytest.mark.parametrize(
+    "picture",
+    [
+        np.zeros((8, 8, 3)),
+        np.zeros((8, 8, 5), dtype=np.uint8),
+        np.zeros(8, dtype=np.uint8),
+        np.zeros((0, 8, 3), dtype=np.uint8),
+    ],
+)
 def test_arrays_that_are_no_pictures(picture):
     with pytest.raises(ValueError, match="a picture as an array must be uint8"): as_picture(picture)
 
@@ -223,8 +258,10 @@ def test_mask_of_another_size():
 def test_weights_that_are_not_there(tmp_path, monkeypatch):
     import sys
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(FileNotFoundError, match="neither a folder nor weights that come with the package"): Inpainter.from_pretrained("monet")
-    with pytest.raises(FileNotFoundError, match="pip install huggingface_hub"): Inpainter.from_pretrained("someone/monet")
+    with pytest.raises(FileNotFoundError, match="neither a folder nor weights that come with the package"):
+        Inpainter.from_pretrained("monet")
+    with pytest.raises(FileNotFoundError, match="pip install huggingface_hub"):
+        Inpainter.from_pretrained("someone/monet")
     with pytest.raises(FileNotFoundError): Inpainter.from_pretrained(tmp_path)
 
 
@@ -244,17 +281,29 @@ def test_bundled_weights_load():
 
 # --- chains
 
-@pytest.mark.parametrize("strategy, evaluations", [("coarse-to-fine", 6), ("spread", 5), ("gibbs", 5), ("yao", 5), ("ancestral", 5), ("one-shot", 1)])
+@pytest.mark.parametrize(
+    "strategy, evaluations",
+    [("coarse-to-fine", 6), ("spread", 5), ("gibbs", 5), ("yao", 5), ("ancestral", 5), ("one-shot", 1)],
+)
 def test_strategies_seeds_and_steps(strategy, evaluations):
     pixels, hole = random_case((20, 30), 0, 0.3)
     seen = []
     def draw(first):
         seen.clear()
-        return fill(pixels, hole, strategy=strategy, num_inference_steps=5, num_images_per_prompt=2, generator=seeds(2, first),
-                    callback_on_step_end=lambda pipe, step, num_steps, state: seen.append((step, num_steps)))
+        return fill(
+            pixels,
+            hole,
+            strategy=strategy,
+            num_inference_steps=5,
+            num_images_per_prompt=2,
+            generator=seeds(2, first),
+            callback_on_step_end=lambda pipe, step, num_steps, state: seen.append((step, num_steps)),
+        )
     one, same, other = draw(0), draw(0), draw(7)
     assert seen == [(i, evaluations) for i in range(evaluations)]
-    assert [i.tobytes() for i in one.images] == [i.tobytes() for i in same.images] != [i.tobytes() for i in other.images]
+    assert (
+        [i.tobytes() for i in one.images] == [i.tobytes() for i in same.images] != [i.tobytes() for i in other.images]
+    )
     assert one.images[0].tobytes() != one.images[1].tobytes()
     assert one.settings["seeds"] == [0, 1] and len(one.bits_per_dim) == 2
 
@@ -270,7 +319,8 @@ def test_a_chain_stopped_anywhere_leaves_whole_pictures(last):
         seen.append((step, num_steps))
         return step < last
     result = fill(pixels, hole, num_inference_steps=5, callback_on_step_end=stop)
-    assert seen == [(i, 8) for i in range(last + 1)]                          # sizes 12x9, 23x18, 45x35, 90x70, one tile each
+    # sizes 12x9, 23x18, 45x35, 90x70, one tile each
+    assert seen == [(i, 8) for i in range(last + 1)]
     assert sizes == [(12, 9), (12, 9), (12, 9), (12, 9), (12, 9), (23, 18), (45, 35), (90, 70)][:last + 1]
     filled = np.array(result.images[0])
     assert filled.shape == pixels.shape and (filled[~hole] == pixels[~hole]).all()
@@ -318,7 +368,14 @@ def test_a_small_hole_in_a_large_picture_is_drawn_where_it_is():
 @pytest.mark.parametrize("strategy", ["yao", "ancestral", "one-shot"])
 def test_a_caption_counted_not_at_all_is_no_caption(strategy):
     pixels, hole = random_case((20, 30), 0, 0.3)
-    def draw(caption, scale): return fill(pixels, hole, caption, strategy=strategy, num_inference_steps=5, guidance_scale=scale).images[0].tobytes()
+
+    def draw(caption, scale):
+        return (
+            fill(pixels, hole, caption, strategy=strategy, num_inference_steps=5, guidance_scale=scale)
+            .images[0]
+            .tobytes()
+        )
+
     assert draw("a red cat", 0) == draw("", 1) == draw("", 3)
     assert draw("a red cat", 1) != draw("a red cat", 3)
 
@@ -327,14 +384,21 @@ def test_the_card_says_how_loudly_the_caption_speaks(tmp_path):
     for scale, said in ((None, 1.0), (2.5, 2.5)):
         save_model(tmp_path, PIPE.model, PIPE.vocabulary, {} if scale is None else dict(guidance_scale=scale))
         pipe = Inpainter.from_pretrained(tmp_path)
-        assert pipe(np.zeros((8, 8, 3), dtype=np.uint8), None, "a cat", num_inference_steps=1).settings["guidance_scale"] == said
+        assert (
+            pipe(np.zeros((8, 8, 3), dtype=np.uint8), None, "a cat", num_inference_steps=1).settings["guidance_scale"]
+            == said
+        )
     save_model(tmp_path, PIPE.model, PIPE.vocabulary, dict(guidance_scale="loud"))
-    with pytest.raises(ValueError, match="card.json has a guidance_scale of 'loud'"): Inpainter.from_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="card.json has a guidance_scale of 'loud'"):
+        Inpainter.from_pretrained(tmp_path)
 
 
 def test_one_generator_or_none():
     pixels, hole = random_case((SIZE, SIZE), 0, 0.3)
-    def draw(generator): return [i.tobytes() for i in fill(pixels, hole, num_images_per_prompt=2, generator=generator).images]
+
+    def draw(generator):
+        return [i.tobytes() for i in fill(pixels, hole, num_images_per_prompt=2, generator=generator).images]
+
     assert draw(torch.Generator().manual_seed(3)) == draw(torch.Generator().manual_seed(3))
     torch.manual_seed(5)
     first = draw(None)
@@ -396,7 +460,11 @@ def test_price_of_a_known_independent_model():
     def predict(images, given, where): return torch.cat([log_p, torch.full((254,), -1e9)]).expand(int(where.sum()), -1)
     images = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     images[1] = 1
-    assert torch.allclose(torch.tensor(prices(predict, images, torch.zeros_like(images, dtype=torch.bool))), -log_p / np.log(2).astype(np.float32), atol=1e-4)
+    assert torch.allclose(
+        torch.tensor(prices(predict, images, torch.zeros_like(images, dtype=torch.bool))),
+        -log_p / np.log(2).astype(np.float32),
+        atol=1e-4,
+    )
 
 
 # --- masks as people hand them in
@@ -405,14 +473,20 @@ def test_price_of_a_known_independent_model():
 def test_ones_are_filled_whatever_their_type(kind):
     mask = np.zeros((6, 9), dtype=kind)
     mask[1:3, 2:5] = 1
-    for handed in (mask, torch.from_numpy(mask)): assert (as_hole(handed, Image.new("RGB", (9, 6))).numpy() == (mask > 0)).all()
+    for handed in (mask, torch.from_numpy(mask)):
+        assert (as_hole(handed, Image.new("RGB", (9, 6))).numpy() == (mask > 0)).all()
 
 
 def test_a_mask_of_ones_in_a_file_is_filled(tmp_path):
     mask = np.zeros((6, 9), dtype=np.uint8)
     mask[1:3, 2:5] = 1
     Image.fromarray(mask).save(tmp_path / "mask.png")
-    for handed in (tmp_path / "mask.png", Image.fromarray(mask), Image.fromarray(mask.astype(np.int32)), Image.fromarray(mask.astype(np.float32))):
+    for handed in (
+        tmp_path / "mask.png",
+        Image.fromarray(mask),
+        Image.fromarray(mask.astype(np.int32)),
+        Image.fromarray(mask.astype(np.float32)),
+    ):
         assert (as_hole(handed, Image.new("RGB", (9, 6))).numpy() == (mask > 0)).all()
 
 
@@ -427,26 +501,32 @@ def test_strokes_on_a_transparent_ground_are_strokes(tmp_path, mode):
         handed.putpalette([255] * 6)
         handed.info["transparency"] = 0
     handed.save(tmp_path / "mask.png")
-    for mask in (handed, tmp_path / "mask.png"): assert (as_hole(mask, Image.new("RGB", (9, 6))).numpy() == (alpha > 0)).all()
+    for mask in (handed, tmp_path / "mask.png"):
+        assert (as_hole(mask, Image.new("RGB", (9, 6))).numpy() == (alpha > 0)).all()
     black = Image.merge("RGBA", [Image.new("L", (9, 6), 0)] * 3 + [Image.fromarray(alpha)])
     assert not as_hole(black, Image.new("RGB", (9, 6))).any()
-    both = Image.alpha_composite(Image.new("RGBA", (9, 6), "black"), white)                 # nothing transparent: black keeps
+    # nothing transparent: black keeps
+    both = Image.alpha_composite(Image.new("RGBA", (9, 6), "black"), white)
     assert (as_hole(both, Image.new("RGB", (9, 6))).numpy() == (alpha > 0)).all()
 
 
 def test_a_picture_with_a_transparent_part_is_no_mask(tmp_path):
     pixels, hole = random_case((20, 20), 0, 0.3)
     Image.fromarray(np.dstack([pixels, np.where(hole, 0, 255).astype(np.uint8)])).save(tmp_path / "cut out.png")
-    with pytest.raises(ValueError, match="cut out.png is a picture with transparency"): as_hole(tmp_path / "cut out.png", Image.new("RGB", (20, 20)))
+    with pytest.raises(ValueError, match="cut out.png is a picture with transparency"):
+        as_hole(tmp_path / "cut out.png", Image.new("RGB", (20, 20)))
 
 
-@pytest.mark.parametrize("mask", [np.full((4, 4), 2.0), np.full((4, 4), -1), np.full((4, 4), np.nan), np.full((4, 4), 255.0)])
+@pytest.mark.parametrize(
+    "mask", [np.full((4, 4), 2.0), np.full((4, 4), -1), np.full((4, 4), np.nan), np.full((4, 4), 255.0)]
+)
 def test_numbers_that_are_neither_0_to_1_nor_bytes(mask):
     with pytest.raises(ValueError, match="outside 0..1"): as_hole(mask, Image.new("RGB", (4, 4)))
 
 
 def test_a_mask_that_hides_nothing_warns():
-    with pytest.warns(UserWarning, match="nothing to fill"): fill(np.zeros((8, 8, 3), dtype=np.uint8), np.zeros((8, 8), dtype=bool))
+    with pytest.warns(UserWarning, match="nothing to fill"):
+        fill(np.zeros((8, 8, 3), dtype=np.uint8), np.zeros((8, 8), dtype=bool))
 
 
 # --- colour profiles
@@ -457,8 +537,13 @@ def wide_gamut():
     profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
     count = int.from_bytes(profile[128:132], "big")
     for k in range(count):
-        tag, offset = bytes(profile[132 + 12 * k:136 + 12 * k]), int.from_bytes(profile[136 + 12 * k:140 + 12 * k], "big")
-        colour = {b"rXYZ": (0.61, 0.311, 0.0195), b"gXYZ": (0.205, 0.6257, 0.061), b"bXYZ": (0.149, 0.063, 0.745)}.get(tag)
+        tag, offset = (
+            bytes(profile[132 + 12 * k : 136 + 12 * k]),
+            int.from_bytes(profile[136 + 12 * k : 140 + 12 * k], "big"),
+        )
+        colour = {b"rXYZ": (0.61, 0.311, 0.0195), b"gXYZ": (0.205, 0.6257, 0.061), b"bXYZ": (0.149, 0.063, 0.745)}.get(
+            tag
+        )
         if colour: profile[offset + 8:offset + 20] = b"".join(round(x * 65536).to_bytes(4, "big") for x in colour)
     return bytes(profile)
 
@@ -474,11 +559,13 @@ def test_known_pixels_keep_their_values_and_their_profile(tmp_path):
     assert Image.open(tmp_path / "filled.png").info["icc_profile"] == profile
     plain = fill(Image.fromarray(pixels), hole)
     assert "icc_profile" not in plain.images[0].info
-    assert (result.cutout.images != plain.cutout.images).any()                              # the network looks at the colours that are meant
+    # the network looks at the colours that are meant
+    assert (result.cutout.images != plain.cutout.images).any()
 
 
 def test_a_filling_comes_back_in_the_pictures_own_colours():
-    "What the network draws as a grey-green in sRGB is that colour in a wider space, too: other numbers, the same colour."
+    """What the network draws as a grey-green in sRGB is that colour in a wider space, too: other numbers, the same
+    colour."""
     from my3yearold.pictures import to_srgb
     picture = Image.new("RGB", (64, 64), (90, 120, 100))
     picture.info["icc_profile"] = wide_gamut()
@@ -492,36 +579,55 @@ def test_a_filling_comes_back_in_the_pictures_own_colours():
 # --- memory and types
 
 def test_a_large_picture_costs_little_more_than_itself():
-    "A hole of a quarter of 24 megapixels (72 MB): the way in and out again takes less than 600 MB (it was above 1.5 GB)."
-    script = ("import resource, torch\nfrom PIL import Image\nfrom my3yearold.cutout import Cutout, as_hole\n"
-              "picture = Image.new('RGB', (6000, 4000), (10, 20, 30))\n"
-              "hole = as_hole(None, picture)\nCutout(Image.new('RGB', (64, 64)), as_hole(None, Image.new('RGB', (64, 64))), 16).put_back(torch.zeros(3, 16, 16, dtype=torch.uint8))\n"
-              "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-              "cutout = Cutout(picture, hole, 16)\n"
-              "filled = cutout.put_back(cutout.images)\n"
-              "assert filled.getpixel((0, 0)) == filled.getpixel((5999, 3999)) == (10, 20, 30)\n"
-              "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)")
+    """A hole of a quarter of 24 megapixels (72 MB): the way in and out again takes less than 600 MB (it was above 1.5
+    GB)."""
+    script = (
+        "import resource, torch\nfrom PIL import Image\nfrom my3yearold.cutout import Cutout, as_hole\n"
+        "picture = Image.new('RGB', (6000, 4000), (10, 20, 30))\n"
+        "hole = as_hole(None, picture)\n"
+        "Cutout(Image.new('RGB', (64, 64)), as_hole(None, Image.new('RGB', (64, 64))), 16).put_back(torch.zeros(3, "
+        "16, 16, dtype=torch.uint8))\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "cutout = Cutout(picture, hole, 16)\n"
+        "filled = cutout.put_back(cutout.images)\n"
+        "assert filled.getpixel((0, 0)) == filled.getpixel((5999, 3999)) == (10, 20, 30)\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)"
+    )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert float(done.stdout) < (600 if sys.platform == "linux" else 600_000), done.stdout
 
 
-@pytest.mark.parametrize("options, words", [
-    (dict(caption=["a cat"]), "caption must be a string"), (dict(caption=3), "caption must be a string"),
-    (dict(num_inference_steps="8"), "num_inference_steps must be a whole number"), (dict(num_inference_steps=2.5), "num_inference_steps must be a whole number"),
-    (dict(num_images_per_prompt=None), "num_images_per_prompt must be a whole number"), (dict(temperature="hot"), "temperature must be a number"),
-    (dict(guidance_scale=[3]), "guidance_scale must be a number"), (dict(generator=0), "generator must be a torch.Generator"),
-    (dict(generator=[0]), "generator must be a torch.Generator"), (dict(callback_on_step_end="stop"), "callback_on_step_end must be a function")])
+@pytest.mark.parametrize(
+    "options, words",
+    [
+        (dict(caption=["a cat"]), "caption must be a string"),
+        (dict(caption=3), "caption must be a string"),
+        (dict(num_inference_steps="8"), "num_inference_steps must be a whole number"),
+        (dict(num_inference_steps=2.5), "num_inference_steps must be a whole number"),
+        (dict(num_images_per_prompt=None), "num_images_per_prompt must be a whole number"),
+        (dict(temperature="hot"), "temperature must be a number"),
+        (dict(guidance_scale=[3]), "guidance_scale must be a number"),
+        (dict(generator=0), "generator must be a torch.Generator"),
+        (dict(generator=[0]), "generator must be a torch.Generator"),
+        (dict(callback_on_step_end="stop"), "callback_on_step_end must be a function"),
+    ],
+)
 def test_wrong_types_are_one_sentence(options, words):
-    with pytest.raises(TypeError, match=words) as caught: PIPE(np.zeros((8, 8, 3), dtype=np.uint8), **dict(caption="a cat") | options)
+    with pytest.raises(TypeError, match=words) as caught:
+        PIPE(np.zeros((8, 8, 3), dtype=np.uint8), **dict(caption="a cat") | options)
     assert "\n" not in str(caught.value)
 
 
 def test_another_number_of_generators():
-    with pytest.raises(ValueError, match="2 generators for 3 fillings"): fill(np.zeros((8, 8, 3), dtype=np.uint8), None, num_images_per_prompt=3, generator=seeds(2))
+    with pytest.raises(ValueError, match="2 generators for 3 fillings"):
+        fill(np.zeros((8, 8, 3), dtype=np.uint8), None, num_images_per_prompt=3, generator=seeds(2))
 
 
-@pytest.mark.parametrize("picture", [3, None, "nowhere.png", b"bytes", [[1, 2], [3]], {"a": 1}, torch.zeros(3, 4, 4), np.zeros((4, 4), dtype=object)])
+@pytest.mark.parametrize(
+    "picture",
+    [3, None, "nowhere.png", b"bytes", [[1, 2], [3]], {"a": 1}, torch.zeros(3, 4, 4), np.zeros((4, 4), dtype=object)],
+)
 def test_things_that_are_no_pictures(picture):
     with pytest.raises((ValueError, TypeError, FileNotFoundError)) as caught: as_picture(picture)
     assert "\n" not in str(caught.value) and str(caught.value)

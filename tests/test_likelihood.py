@@ -1,4 +1,5 @@
-"Likelihood: the chain rule against enumeration, estimates without bias, ensembles, gains, calibration; holes of any shape, none included."
+"""Likelihood: the chain rule against enumeration, estimates without bias, ensembles, gains, calibration; holes of any
+shape, none included."""
 import math
 
 import pytest
@@ -73,13 +74,18 @@ def test_a_filling_costs_what_its_sampler_said(evaluations):
 
 
 def test_ensembles_are_laws_and_never_worse_than_their_orders():
-    def contrary(images, given, where):          # a predictor whose orders disagree
-        return (1 + given.flatten(1).sum(1).double()[where.nonzero()[:, 0]] % 2)[:, None] * LAW(images, given, where).log_softmax(-1)
+    def contrary(images, given, where):  # a predictor whose orders disagree
+        return (1 + given.flatten(1).sum(1).double()[where.nonzero()[:, 0]] % 2)[:, None] * LAW(
+            images, given, where
+        ).log_softmax(-1)
+
     nothing = torch.zeros(729, 3, 1, 2, dtype=torch.bool)
     one = [seeded(9) for _ in range(729)]        # the same orders for every picture: then each order is one law
     together, each = ensemble(contrary, LAW.images, nothing, 3, generator=one)
     assert (together >= each.mean(0) - 1e-9).all() and (together - each.mean(0)).max() > 0.01
-    assert torch.allclose(each.exp().sum(1), torch.ones(3, dtype=torch.float64)) and abs(together.exp().sum() - 1) < 1e-9
+    assert (
+        torch.allclose(each.exp().sum(1), torch.ones(3, dtype=torch.float64)) and abs(together.exp().sum() - 1) < 1e-9
+    )
 
 
 def test_gain_is_paired_and_its_map_adds_up():
@@ -116,7 +122,8 @@ def test_without_captions_there_is_nothing_to_say_of_them():
 
 
 def test_refusal():
-    with pytest.raises(ValueError, match="at least 2"): bits_per_dim(LAW, LAW.images[:1], torch.zeros(1, 3, 1, 2, dtype=torch.bool), 1)
+    with pytest.raises(ValueError, match="at least 2"):
+        bits_per_dim(LAW, LAW.images[:1], torch.zeros(1, 3, 1, 2, dtype=torch.bool), 1)
 
 
 def tiny_model():
@@ -161,17 +168,25 @@ def test_a_gpu_gives_the_figures_of_the_cpu():
     here = figures(), gains()
     model.cuda()
     there = figures(), gains()
-    for name, (mean, error, n) in here[0].items(): assert there[0][name] == pytest.approx((mean, error, n), rel=1e-3, abs=1e-2)
+    for name, (mean, error, n) in here[0].items():
+        assert there[0][name] == pytest.approx((mean, error, n), rel=1e-3, abs=1e-2)
     assert there[1] == pytest.approx(here[1], rel=1e-2, abs=1e-1)
 
 
-@pytest.mark.parametrize("ask, words", [
-    (lambda m, v, x: bits_per_dim(LAW, LAW.images[:1], torch.zeros(1, 3, 1, 2, dtype=torch.bool), "8"), "evaluations='8'"),
-    (lambda m, v, x: likelihood.word_gains(m, v, x[0], x[0] > 0, ["a cat"]), r"the caption is \['a cat'\]"),
-    (lambda m, v, x: likelihood.evaluate(m, v, x, [["a cat"]]), "2 pictures have captions for 1"),
-])
+@pytest.mark.parametrize(
+    "ask, words",
+    [
+        (
+            lambda m, v, x: bits_per_dim(LAW, LAW.images[:1], torch.zeros(1, 3, 1, 2, dtype=torch.bool), "8"),
+            "evaluations='8'",
+        ),
+        (lambda m, v, x: likelihood.word_gains(m, v, x[0], x[0] > 0, ["a cat"]), r"the caption is \['a cat'\]"),
+        (lambda m, v, x: likelihood.evaluate(m, v, x, [["a cat"]]), "2 pictures have captions for 1"),
+    ],
+)
 def test_wrong_types_are_told_in_a_sentence(ask, words):
-    with pytest.raises((ValueError, TypeError), match=words): ask(*tiny_model(), torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
+    with pytest.raises((ValueError, TypeError), match=words):
+        ask(*tiny_model(), torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
 
 
 def test_a_caption_without_words_gains_nothing():

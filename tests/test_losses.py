@@ -1,4 +1,5 @@
-"Losses: the orderless estimator is unbiased by enumeration, dense and sparse; weightings differ; never NaN; gradients are the naive ones."
+"""Losses: the orderless estimator is unbiased by enumeration, dense and sparse; weightings differ; never NaN; gradients
+are the naive ones."""
 import itertools
 import math
 
@@ -48,7 +49,9 @@ def test_image_weighting_is_unbiased_for_the_mean_over_orders(world):
 def test_in_batches_of_two_only_image_weighting_is_unbiased(world, weighting, unbiased):
     masks, nats, chance = world
     pairs = itertools.product(range(len(masks)), repeat=2)
-    mean = sum(chance[i] * chance[j] * orderless_loss(grid(nats[[i, j]]), grid(masks[[i, j]]), weighting) for i, j in pairs)
+    mean = sum(
+        chance[i] * chance[j] * orderless_loss(grid(nats[[i, j]]), grid(masks[[i, j]]), weighting) for i, j in pairs
+    )
     assert math.isclose(mean, over_orders(masks, nats), rel_tol=1e-10) == unbiased
 
 
@@ -66,7 +69,9 @@ def test_the_mean_over_all_subsets_is_the_dense_loss(weighting, limit):
     g = torch.Generator().manual_seed(2)
     given = torch.tensor([[True, False, False, False, True, False], [False] * 5 + [True], [True] * 5 + [False]])
     given, nats = given.view(3, 3, 1, 2), torch.rand(3, 3, 1, 2, generator=g, dtype=torch.float64)
-    choices = [list(itertools.combinations(m.nonzero()[:, 0].tolist(), min(limit, int(m.sum())))) for m in (~given).flatten(1)]
+    choices = [
+        list(itertools.combinations(m.nonzero()[:, 0].tolist(), min(limit, int(m.sum())))) for m in (~given).flatten(1)
+    ]
     losses = []
     for chosen in itertools.product(*choices):
         where = torch.zeros(3, 6, dtype=torch.bool)
@@ -83,7 +88,12 @@ def by_loop(nats, given, weighting):
 
 
 @settings(max_examples=40, deadline=None)
-@forall(seed=st.integers(0, 2**32), n=st.integers(1, 5), size=st.integers(1, 5), weighting=st.sampled_from(["image", "batch"]))
+@forall(
+    seed=st.integers(0, 2**32),
+    n=st.integers(1, 5),
+    size=st.integers(1, 5),
+    weighting=st.sampled_from(["image", "batch"]),
+)
 def test_values_and_gradients_are_the_loops(seed, n, size, weighting):
     g = torch.Generator().manual_seed(seed)
     given = orderless(n, size, g)
@@ -94,13 +104,16 @@ def test_values_and_gradients_are_the_loops(seed, n, size, weighting):
     fast, slow = (torch.autograd.grad(loss, nats)[0] for loss in (fast, slow))
     torch.testing.assert_close(fast, slow)
     where = ~given
-    torch.testing.assert_close(orderless_loss(nats[where], given, weighting, where), orderless_loss(nats, given, weighting))
+    torch.testing.assert_close(
+        orderless_loss(nats[where], given, weighting, where), orderless_loss(nats, given, weighting)
+    )
 
 
 @pytest.mark.parametrize("weighting", ["image", "batch"])
 def test_never_nan(weighting):
     given = torch.ones(2, 3, 4, 4, dtype=torch.bool)
-    nats = torch.full(given.shape, torch.inf, requires_grad=True)               # at given variables: none of the loss's business
+    # at given variables: none of the loss's business
+    nats = torch.full(given.shape, torch.inf, requires_grad=True)
     loss = orderless_loss(nats, given, weighting)
     assert loss.item() == 0 and torch.autograd.grad(loss, nats)[0].abs().sum() == 0
     given[0, 0, 0, 0] = False
@@ -120,7 +133,10 @@ def test_weightings_by_hand():
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float64, 1e-12), (torch.float32, 1e-5), (torch.bfloat16, .05)])
 def test_cross_entropy_is_minus_log_softmax(dtype, tolerance):
     g = torch.Generator().manual_seed(3)
-    logits, target = torch.randn(2, 3, 5, 5, 16, generator=g, dtype=torch.float64), torch.randint(16, (2, 3, 5, 5), generator=g).byte()
+    logits, target = (
+        torch.randn(2, 3, 5, 5, 16, generator=g, dtype=torch.float64),
+        torch.randint(16, (2, 3, 5, 5), generator=g).byte(),
+    )
     expected = -logits.softmax(-1).log().gather(-1, target.long()[..., None])[..., 0]
     result = cross_entropy(logits.to(dtype), target)
     assert result.shape == target.shape and result.dtype != torch.bfloat16
@@ -171,7 +187,8 @@ def test_emd_is_the_expected_distance_less_half_the_spread_when_squared(power):
     logits, target = 3 * torch.randn(30, 9, generator=g, dtype=torch.float64), torch.randint(9, (30,), generator=g)
     p, levels = logits.softmax(-1), torch.arange(9)
     expected = (p * (levels - target[:, None]).abs()).sum(1)
-    if power == 2: expected = expected - torch.einsum("ni,nj,ij->n", p, p, (levels[:, None] - levels).abs().double()) / 2
+    if power == 2:
+        expected = expected - torch.einsum("ni,nj,ij->n", p, p, (levels[:, None] - levels).abs().double()) / 2
     torch.testing.assert_close(emd(logits, target, power), expected)
 
 
@@ -206,7 +223,12 @@ def test_squared_emd_and_cross_entropy_are_proper_and_plain_emd_wants_the_median
 
 
 @settings(max_examples=40, deadline=None)
-@forall(seed=st.integers(0, 2**32), components=st.integers(1, 6), levels=st.integers(2, 256), scale=st.sampled_from([.1, 1, 30]))
+@forall(
+    seed=st.integers(0, 2**32),
+    components=st.integers(1, 6),
+    levels=st.integers(2, 256),
+    scale=st.sampled_from([0.1, 1, 30]),
+)
 def test_logistic_mixture_is_normalised_and_finite(seed, components, levels, scale):
     parameters = scale * torch.randn(5, 3 * components, generator=torch.Generator().manual_seed(seed))
     parameters.requires_grad_()
@@ -227,7 +249,8 @@ def test_logistic_mixture_is_the_difference_of_cumulative_distributions_with_the
         high = math.inf if level == levels - 1 else (2 * level + 1) / (levels - 1) - 1
         inside = ((high - mean) / scale.exp()).sigmoid() - ((low - mean) / scale.exp()).sigmoid()
         torch.testing.assert_close(logits[..., level].exp(), (weight.softmax(-1) * inside).sum(-1))
-    off = logistic_mixture_logits(torch.tensor([0., 5., -2.]), 256)                 # a bump beyond the top: all on the last level
+    # a bump beyond the top: all on the last level
+    off = logistic_mixture_logits(torch.tensor([0., 5., -2.]), 256)
     assert off.argmax() == 255 and off[255].exp() > .999
 
 

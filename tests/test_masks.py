@@ -1,4 +1,5 @@
-"Masks: regions and counts hold for any input, sizes and places are uniform, draws are repeatable, bad input is refused."
+"""Masks: regions and counts hold for any input, sizes and places are uniform, draws are repeatable, bad input is
+refused."""
 import math
 from functools import partial
 
@@ -6,8 +7,20 @@ import pytest
 import torch
 from hypothesis import given as forall, settings, strategies as st
 
-from my3yearold.masks import (MASKS, bernoulli, brush, centre, contiguish, free_form, mixture, orderless, orderless_in_rectangle,
-                              parse_mixture, rectangle, subset)
+from my3yearold.masks import (
+    MASKS,
+    bernoulli,
+    brush,
+    centre,
+    contiguish,
+    free_form,
+    mixture,
+    orderless,
+    orderless_in_rectangle,
+    parse_mixture,
+    rectangle,
+    subset,
+)
 
 sizes, seeds = st.integers(1, 9), st.integers(0, 2**32)
 
@@ -153,7 +166,11 @@ def test_a_random_coin_gives_a_uniform_number_and_a_fixed_one_a_binomial():
     assert bernoulli(2, 4, 1, seeded(0)).all() and not bernoulli(2, 4, 0, seeded(0)).any()
 
 
-inside = {"square": lambda i, j, r: True, "diamond": lambda i, j, r: abs(i) + abs(j) <= r, "disc": lambda i, j, r: i * i + j * j <= r * r}
+inside = {
+    "square": lambda i, j, r: True,
+    "diamond": lambda i, j, r: abs(i) + abs(j) <= r,
+    "disc": lambda i, j, r: i * i + j * j <= r * r,
+}
 
 
 @settings(max_examples=40, deadline=None)
@@ -181,7 +198,8 @@ def test_contiguish_variables_obey_p_away_from_the_edges_but_the_number_is_not_u
     assert_uniform(torch.histc(middle**2, 10, 0, 1))        # given a middle variable, p has density 2p
     corner = p[given[:, 0, 0, 0]]
     share = {"square": 9, "diamond": 6, "disc": 6}[shape] / area
-    assert_uniform(torch.histc(corner**(1 + share), 10, 0, 1))                  # p^(share) of its coins are in the picture
+    # p^(share) of its coins are in the picture
+    assert_uniform(torch.histc(corner**(1 + share), 10, 0, 1))
     with pytest.raises(AssertionError):
         assert_uniform(torch.histc(given.flatten(1).double().mean(1), 10, 0, 1))
     complete = given.flatten(2).all(2)[:, 0].double().mean()
@@ -196,14 +214,17 @@ def test_contiguish_radius_0_is_bernoulli():
 @settings(max_examples=30, deadline=None)
 @forall(size=sizes, seed=seeds, strokes=st.integers(1, 5))
 def test_strokes_hide_something_in_all_channels_alike(size, seed, strokes):
-    for hidden in (~brush(3, size, strokes, generator=seeded(seed)), ~free_form(3, size, strokes, (0, 3), seeded(seed))):
+    for hidden in (
+        ~brush(3, size, strokes, generator=seeded(seed)),
+        ~free_form(3, size, strokes, (0, 3), seeded(seed)),
+    ):
         assert hidden.shape == (3, 3, size, size) and (hidden == hidden[:, :1]).all()
         assert hidden.flatten(1).any(1).all()
 
 
 def test_strokes_are_connected_as_wide_as_the_brush_and_start_anywhere():
     hidden = ~brush(300, 16, 1, 3, seeded(10))[:, 0]
-    for picture in hidden[:60]:                             # one stroke is one piece: a flood from one pixel reaches all
+    for picture in hidden[:60]:  # one stroke is one piece: a flood from one pixel reaches all
         reached = torch.zeros(1, 1, 16, 16)
         first = picture.nonzero()[0]
         reached[0, 0, first[0], first[1]] = 1
@@ -256,10 +277,17 @@ def test_parse_mixture():
     assert parse_mixture("orderless=1, brush=0.5,rectangle") == {"orderless": 1, "brush": .5, "rectangle": 1}
 
 
-makers = [lambda n, g: orderless(n, 8, g), lambda n, g: rectangle(n, 8, (1, 8), (1, 8), g),
-          lambda n, g: orderless_in_rectangle(n, 8, g), lambda n, g: subset(~centre(n, 8), 9, g),
-          lambda n, g: bernoulli(n, 8, (0, 1), g), lambda n, g: contiguish(n, 8, 1, "disc", g), lambda n, g: brush(n, 8, generator=g),
-          lambda n, g: free_form(n, 8, generator=g), lambda n, g: mixture(n, 8, ",".join(MASKS), g)]
+makers = [
+    lambda n, g: orderless(n, 8, g),
+    lambda n, g: rectangle(n, 8, (1, 8), (1, 8), g),
+    lambda n, g: orderless_in_rectangle(n, 8, g),
+    lambda n, g: subset(~centre(n, 8), 9, g),
+    lambda n, g: bernoulli(n, 8, (0, 1), g),
+    lambda n, g: contiguish(n, 8, 1, "disc", g),
+    lambda n, g: brush(n, 8, generator=g),
+    lambda n, g: free_form(n, 8, generator=g),
+    lambda n, g: mixture(n, 8, ",".join(MASKS), g),
+]
 
 
 @pytest.mark.parametrize("make", makers)

@@ -1,4 +1,5 @@
-"""One notation: a letter of the index's table means on every page what it means there, wherever a page says what it means."""
+"""One notation: a letter of the index's table means on every page what it means there, wherever a page says what it
+means."""
 import json
 import re
 from pathlib import Path
@@ -6,10 +7,18 @@ from pathlib import Path
 import pytest
 
 PAGES = sorted((Path(__file__).resolve().parent.parent / "nbs").glob("*.ipynb"))
-MEANINGS = {                        # letter -> words of which one belongs into whatever a page says it is
-    "h": ("state",), "S": ("state",), "K": ("asked", "variables"), "D": ("variables",), "d": ("given", "variable"),
-    "C": ("channel", "feature"), "T": ("word", "token", "caption", "length"), "L": ("level",), "F": ("cdf", "distribution function", "cumulative"),
-    r"\\sigma": ("logistic", "sigmoid"), "N": ("picture", "batch", "caption"),
+MEANINGS = {  # letter -> words of which one belongs into whatever a page says it is
+    "h": ("state",),
+    "S": ("state",),
+    "K": ("asked", "variables"),
+    "D": ("variables",),
+    "d": ("given", "variable"),
+    "C": ("channel", "feature"),
+    "T": ("word", "token", "caption", "length"),
+    "L": ("level",),
+    "F": ("cdf", "distribution function", "cumulative"),
+    r"\\sigma": ("logistic", "sigmoid"),
+    "N": ("picture", "batch", "caption"),
 }
 SAYS = r"\$({letter})(?:_\w|_\{{\w+\}})?\$(?: is| are| =| means|,)? ((?:the|a|an|its|number) [^.;:$]*)"
 
@@ -21,8 +30,12 @@ def statements(text): # -> what the text says of each letter: (letter, words)
     return found
 
 
-def wrong(text): # -> the statements that give a letter another meaning
-    return [(letter, what) for letter, what in statements(text) if not any(word in what.lower() for word in MEANINGS[letter])]
+def wrong(text):  # -> the statements that give a letter another meaning
+    return [
+        (letter, what)
+        for letter, what in statements(text)
+        if not any(word in what.lower() for word in MEANINGS[letter])
+    ]
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
@@ -34,5 +47,10 @@ def test_letters_mean_one_thing(path):
 
 def test_another_meaning_is_seen():
     assert wrong(r"where $h$ is the height of the hole") == [("h", "the height of the hole")]
-    assert wrong(r"the state $h_t$ is the state after a word; $\sigma$ is the logistic function; $K$ the variables asked for") == []
+    assert (
+        wrong(
+            r"the state $h_t$ is the state after a word; $\sigma$ is the logistic function; $K$ the variables asked for"
+        )
+        == []
+    )
     assert wrong(r"noise whose $\sigma$ is the standard deviation") != []

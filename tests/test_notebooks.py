@@ -1,8 +1,9 @@
 """Every notebook runs from top to bottom, in this process, and prints and draws again what it holds.
 
-Figures and text are compared with the committed ones: words exactly, numbers to a hundredth of their size or one unit of
-their last digit, pictures to two of 255 levels on average. A cell whose outcome hangs on rounding, which differs between
-machines, says so with a line `#| tolerance: 0.1`: its numbers may be off by that share, its figures by that share of the range."""
+Figures and text are compared with the committed ones: words exactly, numbers to a hundredth of their size or one unit
+of their last digit, pictures to two of 255 levels on average. A cell whose outcome hangs on rounding, which differs
+between machines, says so with a line `#| tolerance: 0.1`: its numbers may be off by that share, its figures by that
+share of the range."""
 import base64
 import io
 import re
@@ -59,7 +60,8 @@ def execute(path): # -> cells with what they put out now, and what they held bef
         if cell.cell_type != "code": return True
         directives = getattr(cell, "directives_", {}) or {}
         return directives.get("eval:", [""])[0].lower() == "false" or bool(SLOW_FLAGS & directives.keys())
-    for cell in page.cells:             # or a cell that has fallen silent would keep, and be compared with, what it once printed
+
+    for cell in page.cells:  # or a cell that has fallen silent would keep, and be compared with, what it once printed
         if cell.cell_type == "code" and not left_out(cell): cell.outputs = []
     try:
         with working_directory(path.parent): shell.run_all(page, exc_stop=True, preproc=left_out)
@@ -75,19 +77,26 @@ def text(outputs):
     for output in outputs:
         if output["output_type"] == "stream" and output["name"] == "stdout": parts.append("".join(output["text"]))
         data = output.get("data", {})
-        if "text/plain" in data and not any(kind.startswith("image/") or kind in ("text/html", "application/vnd.jupyter.widget-view+json") for kind in data):
+        if "text/plain" in data and not any(
+            kind.startswith("image/") or kind in ("text/html", "application/vnd.jupyter.widget-view+json")
+            for kind in data
+        ):
             parts.append("".join(data["text/plain"]) + "\n")
     return "".join(parts)
 
 
 def figures(outputs):
     pictures = [output["data"]["image/png"] for output in outputs if "image/png" in output.get("data", {})]
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode("".join(p)))).convert("RGB"), dtype=float) for p in pictures]
+    return [
+        np.asarray(Image.open(io.BytesIO(base64.b64decode("".join(p)))).convert("RGB"), dtype=float) for p in pictures
+    ]
 
 
 def close(a, b, tolerance): # two numbers as printed
     unit = max(10.0 ** -len(n.partition("e")[0].partition(".")[2]) for n in (a, b)) if "e" not in a + b else 0.0
-    return a == b or abs(float(a) - float(b)) <= max(tolerance * max(abs(float(a)), abs(float(b))), 1.01 * unit * ("." in a + b))
+    return a == b or abs(float(a) - float(b)) <= max(
+        tolerance * max(abs(float(a)), abs(float(b))), 1.01 * unit * ("." in a + b)
+    )
 
 
 def difference(was, now, tolerance): # -> what differs, in a sentence, or None
@@ -99,8 +108,10 @@ def difference(was, now, tolerance): # -> what differs, in a sentence, or None
     old, new = figures(was), figures(now)
     if len(old) != len(new): return f"it held {len(old)} figures and draws {len(new)} now"
     for i, (a, b) in enumerate(zip(old, new)):
-        if a.shape != b.shape: return f"figure {i} was {a.shape[1]}x{a.shape[0]} pixels and is {b.shape[1]}x{b.shape[0]} now"
-        if np.abs(a - b).mean() > 255 * (tolerance or 2 / 255): return f"figure {i} differs by {np.abs(a - b).mean():.1f} of 255 levels on average"
+        if a.shape != b.shape:
+            return f"figure {i} was {a.shape[1]}x{a.shape[0]} pixels and is {b.shape[1]}x{b.shape[0]} now"
+        if np.abs(a - b).mean() > 255 * (tolerance or 2 / 255):
+            return f"figure {i} differs by {np.abs(a - b).mean():.1f} of 255 levels on average"
     return None
 
 
@@ -133,14 +144,16 @@ def test_a_failing_cell_fails(tmp_path, capsys):
     page = tmp_path / "page.ipynb"
     execute(write(page, ("hidden = 3", ""), ("assert hidden == 3", "")))
     execute(write(page, ("#| slow\nraise RuntimeError('this takes an hour')", ""), ("1 + 1", "")))
-    with pytest.raises(AssertionError): execute(write(page, ("hidden = 3", ""), ("assert hidden == 4, 'the hole has moved'", "")))
+    with pytest.raises(AssertionError):
+        execute(write(page, ("hidden = 3", ""), ("assert hidden == 4, 'the hole has moved'", "")))
     assert "the hole has moved" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("source, printed, same", [
     ("print('4.02 bits')", "4.02 bits\n", True),
     ("print('4.02 bits')", "4.03 bits\n", True),            # one unit of the last digit
-    ("print('51a044e8006')", "51a044e8006\n", True),        # a checksum, part of which reads as a number beyond all numbers
+    # a checksum, part of which reads as a number beyond all numbers
+    ("print('51a044e8006')", "51a044e8006\n", True),
     ("print('4.02 bits')", "4.12 bits\n", False),
     ("#| tolerance: 0.1\nprint('4.02 bits')", "4.12 bits\n", True),
     ("print('4.02 bits')", "4.02 nats\n", False),

@@ -1,4 +1,5 @@
-"""What is shipped: the sdist, the wheel built from it, and the program installed from that wheel away from the checkout."""
+"""What is shipped: the sdist, the wheel built from it, and the program installed from that wheel away from the
+checkout."""
 import configparser
 import os
 import shutil
@@ -9,7 +10,9 @@ import zipfile
 
 import pytest
 
-pytest.importorskip("setuptools", minversion="77", reason="building needs setuptools 77 or newer: install the dev extra")
+pytest.importorskip(
+    "setuptools", minversion="77", reason="building needs setuptools 77 or newer: install the dev extra"
+)
 pytest.importorskip("build", reason="building needs build: install the dev extra")
 
 
@@ -23,8 +26,11 @@ def run(*command, **kwargs):
 def built(root, tmp_path_factory):
     "A copy of the checkout (so that nothing is left behind in it) and the folder with its sdist and wheel."
     copy, out = tmp_path_factory.mktemp("copy") / "my3yearold", tmp_path_factory.mktemp("dist")
-    shutil.copytree(root, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "runs", "filled"))
-    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy)     # the sdist, then the wheel from the sdist
+    shutil.copytree(
+        root, copy, ignore=shutil.ignore_patterns(".*", "__pycache__", "build", "dist", "*.egg-info", "runs", "filled")
+    )
+    # the sdist, then the wheel from the sdist
+    run(sys.executable, "-m", "build", "--no-isolation", "--outdir", out, copy)
     return copy, out
 
 
@@ -33,7 +39,8 @@ def shipped(built):
     "The files of the sdist without its top folder, and those of the wheel as {name: bytes}."
     _, out = built
     with tarfile.open(next(out.glob("*.tar.gz"))) as tar: sdist = {name.partition("/")[2] for name in tar.getnames()}
-    with zipfile.ZipFile(next(out.glob("*.whl"))) as wheel: files = {name: wheel.read(name) for name in wheel.namelist()}
+    with zipfile.ZipFile(next(out.glob("*.whl"))) as wheel:
+        files = {name: wheel.read(name) for name in wheel.namelist()}
     return sdist, files
 
 
@@ -42,15 +49,34 @@ def test_modules_and_weights_are_shipped(built, shipped):
     sdist, wheel = shipped
     package = copy / "my3yearold"
     assert (package / "templates" / "player.html").is_file()
-    wanted = {path.relative_to(copy).as_posix() for path in [*package.glob("*.py"), *package.glob("weights/*/*"), *package.glob("templates/*"), package / "py.typed"]}
+    wanted = {
+        path.relative_to(copy).as_posix()
+        for path in [
+            *package.glob("*.py"),
+            *package.glob("weights/*/*"),
+            *package.glob("templates/*"),
+            package / "py.typed",
+        ]
+    }
     assert wanted <= sdist
-    assert {name for name in wheel if ".dist-info/" not in name} == wanted        # and nothing else: no notebooks, no tests
-    assert {"settings.ini", "README.md", "CHANGELOG.md", "LICENSE", "constraints.txt", "setup.py", "pyproject.toml"} <= sdist
+    # and nothing else: no notebooks, no tests
+    assert {name for name in wheel if ".dist-info/" not in name} == wanted
+    assert {
+        "settings.ini",
+        "README.md",
+        "CHANGELOG.md",
+        "LICENSE",
+        "constraints.txt",
+        "setup.py",
+        "pyproject.toml",
+    } <= sdist
 
 
 def test_every_weights_folder_is_complete(root):
     for folder in (root / "my3yearold" / "weights").glob("*"):
-        assert {"model.safetensors", "config.json", "vocabulary.json", "card.json", "README.md", "log.csv"} <= {path.name for path in folder.iterdir()}, folder.name
+        assert {"model.safetensors", "config.json", "vocabulary.json", "card.json", "README.md", "log.csv"} <= {
+            path.name for path in folder.iterdir()
+        }, folder.name
 
 
 def test_metadata(shipped):
@@ -59,16 +85,36 @@ def test_metadata(shipped):
     entry_points = configparser.ConfigParser()
     entry_points.read_string(info["entry_points.txt"])
     assert entry_points["console_scripts"]["my3yearold"] == "my3yearold:main"
-    bare = {line.split()[1].split(">")[0] for line in info["METADATA"].splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line}
+    bare = {
+        line.split()[1].split(">")[0]
+        for line in info["METADATA"].splitlines()
+        if line.startswith("Requires-Dist:") and "extra ==" not in line
+    }
     assert bare == {"torch", "numpy", "pillow", "matplotlib", "tqdm", "safetensors", "msgspec", "filelock"}
-    assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {"samples", "train", "notebooks", "dev"}
+    assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {
+        "samples",
+        "train",
+        "notebooks",
+        "dev",
+    }
 
 
 def test_installed_wheel_inpaints(root, built, tmp_path):
     if not any((root / "my3yearold" / "weights").glob("*/model.safetensors")): pytest.skip("no weights are bundled yet")
     target, elsewhere = tmp_path / "site", tmp_path / "elsewhere"
     elsewhere.mkdir()
-    run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", target, next(built[1].glob("*.whl")))
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--no-index",
+        "--target",
+        target,
+        next(built[1].glob("*.whl")),
+    )
     environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "2"}
     said = run(sys.executable, root / "tests" / "inpaint_away.py", cwd=elsewhere, env=environment)
     assert said and all(str(target) in line for line in said.splitlines())

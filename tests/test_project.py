@@ -1,4 +1,5 @@
-"""The project keeps its own rules: exports and README in step, notebooks clean, data flowing one way, light imports, small files."""
+"""The project keeps its own rules: exports and README in step, notebooks clean, data flowing one way, light imports,
+small files."""
 import ast
 import importlib.util
 import json
@@ -53,12 +54,17 @@ def test_exports_are_in_step(tmp_path):
     copy = tmp_path / "checkout"
     (copy / "my3yearold").mkdir(parents=True)
     shutil.copy(ROOT / "settings.ini", copy)
-    for by_hand in ("__init__.py", "__main__.py"): shutil.copy(ROOT / "my3yearold" / by_hand, copy / "my3yearold")   # but for the version
+    for by_hand in ("__init__.py", "__main__.py"):
+        shutil.copy(ROOT / "my3yearold" / by_hand, copy / "my3yearold")  # but for the version
     shutil.copytree(ROOT / "nbs", copy / "nbs", ignore=shutil.ignore_patterns(".*", "images"))
-    environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}   # nbdev exports nothing during its own tests
+    # nbdev exports nothing during its own tests
+    environment = {name: value for name, value in os.environ.items() if name != "IN_TEST"}
     export = "from nbdev.doclinks import nbdev_export; nbdev_export()"
     subprocess.run([sys.executable, "-c", export], cwd=copy, env=environment, check=True)
-    exported, committed = ({path.name: path.read_text(encoding="utf-8") for path in (folder / "my3yearold").glob("*.py")} for folder in (copy, ROOT))
+    exported, committed = (
+        {path.name: path.read_text(encoding="utf-8") for path in (folder / "my3yearold").glob("*.py")}
+        for folder in (copy, ROOT)
+    )
     assert set(exported) == set(committed), "run nbdev_export"
     assert [name for name in exported if exported[name] != committed[name]] == [], "run nbdev_export"
 
@@ -70,7 +76,8 @@ def test_readme_is_in_step():
     spec.loader.exec_module(maker)
     text, pictures = maker.make_readme()
     assert (ROOT / "README.md").read_text(encoding="utf-8") == text, "run python nbs/make_readme.py"
-    for path, data in pictures.items(): assert (ROOT / path).read_bytes() == data, f"{path}: run python nbs/make_readme.py"
+    for path, data in pictures.items():
+        assert (ROOT / path).read_bytes() == data, f"{path}: run python nbs/make_readme.py"
 
 
 def test_readme_links_lead_somewhere():
@@ -100,15 +107,21 @@ def test_notebook_is_clean(path):
     outputs = json.dumps([cell["outputs"] for cell in code])
     assert "application/vnd.jupyter.widget" not in outputs
     assert '"output_type": "error"' not in outputs
-    printed = json.dumps([{kind: data for kind, data in output.get("data", output).items() if not kind.startswith("image/")}
-                          for cell in code for output in cell["outputs"]])
+    printed = json.dumps(
+        [
+            {kind: data for kind, data in output.get("data", output).items() if not kind.startswith("image/")}
+            for cell in code
+            for output in cell["outputs"]
+        ]
+    )
     places = [str(ROOT), str(Path.home()), sys.prefix, tempfile.gettempdir() + "/", "site-packages"]
     assert [place for place in places if len(place) > 3 and place in printed] == []
 
 
 @each_page
 def test_page_opens_as_agreed(path):
-    "First its module, where it has one, then its title and one line that states the page's claim. Appendices have no number."
+    """First its module, where it has one, then its title and one line that states the page's claim. Appendices have no
+    number."""
     module = re.sub(r"^\d\d_", "", path.stem)
     assert default_exp(path) == ([] if path.stem in WITHOUT_MODULE else [module])
     if path.stem not in WITHOUT_MODULE: assert cells(path)[0].startswith(f"#| default_exp {module}")
@@ -136,7 +149,9 @@ def imports_of(path):
             inside = (node.module or "").removeprefix("my3yearold").lstrip(".")
             found = [f"my3yearold.{inside}"] if inside else [f"my3yearold.{alias.name}" for alias in node.names]
         else: continue
-        names |= {name.split(".")[1] for name in found if name.startswith("my3yearold.") and name != "my3yearold.__version__"}
+        names |= {
+            name.split(".")[1] for name in found if name.startswith("my3yearold.") and name != "my3yearold.__version__"
+        }
     return names
 
 
@@ -149,7 +164,8 @@ def test_data_flows_down(path):
 
 def test_imports_are_found(tmp_path):
     "The check above would see every way of importing a neighbour."
-    source = "import my3yearold.a, os\nfrom my3yearold.b import x\nfrom .c import y\nfrom my3yearold import d\ndef f():\n    from . import e\n"
+    source = ("import my3yearold.a, os\nfrom my3yearold.b import x\nfrom .c import y\nfrom my3yearold import d\n"
+              "def f():\n    from . import e\n")
     (tmp_path / "module.py").write_text(source)
     assert imports_of(tmp_path / "module.py") == set("abcde")
 
@@ -179,11 +195,21 @@ def test_importing_the_pipeline_is_light():
 
 # ---- style and types ----
 
-def untyped(body, prefix=""): # -> names of public functions and methods some of whose arguments, or whose result, have no type
+def untyped(
+    body, prefix=""
+):  # -> names of public functions and methods some of whose arguments, or whose result, have no type
     for node in body:
-        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"): yield from untyped(node.body, f"{node.name}.")
-        if not isinstance(node, ast.FunctionDef) or node.name.startswith("_") and node.name not in ("__init__", "__call__"): continue
-        arguments = [a for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")]
+        if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+            yield from untyped(node.body, f"{node.name}.")
+        if (
+            not isinstance(node, ast.FunctionDef)
+            or node.name.startswith("_")
+            and node.name not in ("__init__", "__call__")
+        ):
+            continue
+        arguments = [
+            a for a in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs) if a.arg not in ("self", "cls")
+        ]
         if any(a.annotation is None for a in arguments): yield prefix + node.name
         elif node.returns is None and node.name != "__init__": yield prefix + node.name
 
@@ -194,7 +220,8 @@ def test_public_signatures_have_types(path):
 
 
 def test_missing_types_are_seen():
-    source = "def f(a: int) -> int: ...\ndef g(a): ...\ndef _h(a): ...\nclass C:\n    def m(self) -> int: ...\n    def n(self): ...\n"
+    source = ("def f(a: int) -> int: ...\ndef g(a): ...\ndef _h(a): ...\nclass C:\n    def m(self) -> int: ...\n"
+              "    def n(self): ...\n")
     assert list(untyped(ast.parse(source).body)) == ["g", "C.n"]
 
 
@@ -213,8 +240,16 @@ def test_types(tmp_path): run_tool("mypy", "--cache-dir", str(tmp_path))
 # ---- sizes ----
 
 def test_files_are_small():
-    done = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True) if shutil.which("git") else None
+    done = (
+        subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True) if shutil.which("git") else None
+    )
     if done is None or done.returncode or not done.stdout: pytest.skip("only a git checkout knows its files")
-    megabytes = {name: (ROOT / name).stat().st_size / 2**20 for name in done.stdout.splitlines() if (ROOT / name).is_file()}
+    megabytes = {
+        name: (ROOT / name).stat().st_size / 2**20 for name in done.stdout.splitlines() if (ROOT / name).is_file()
+    }
     assert sum(megabytes.values()) < 40
-    assert [name for name, size in megabytes.items() if size > (1 if name.endswith(".ipynb") else 15 if name.endswith(".safetensors") else 10)] == []
+    assert [
+        name
+        for name, size in megabytes.items()
+        if size > (1 if name.endswith(".ipynb") else 15 if name.endswith(".safetensors") else 10)
+    ] == []

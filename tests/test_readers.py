@@ -295,7 +295,13 @@ def test_pillows_own_reason_is_passed_on(tmp_path, monkeypatch):
 
 def test_a_fault_of_the_system_is_told_with_the_files_name(tmp_path, monkeypatch):
     noise(0).save(tmp_path / "p.png")
-    for number, kind in ((errno.EACCES, PermissionError), (errno.EIO, OSError), (errno.EINVAL, ValueError), (None, ValueError)):
+    for number, kind in (
+        (errno.EACCES, PermissionError),
+        (errno.EIO, OSError),
+        (errno.EINVAL, ValueError),
+        (None, ValueError),
+    ):
+
         def fail(picture): raise OSError(number, "why") if number else OSError("why")
         monkeypatch.setattr(pictures, "_upright", fail)
         refused(lambda: read_picture(tmp_path / "p.png"), tmp_path / "p.png", "why", error=kind)
@@ -466,9 +472,15 @@ headings = st.sampled_from([("name", "caption"), ("file_name", "text"), ("image"
 
 
 @settings(max_examples=60)
-@forall(captions=st.dictionaries(names_of_pictures, words, min_size=1, max_size=5), columns=ORDERS, kept=st.integers(0, 2),
-        header=headings, index=st.booleans(), folder=st.sampled_from(["", r"C:\a b" + "\\", "/x.y/"]),
-        suffix=st.sampled_from(["", ".jpg", ".gif"]))
+@forall(
+    captions=st.dictionaries(names_of_pictures, words, min_size=1, max_size=5),
+    columns=ORDERS,
+    kept=st.integers(0, 2),
+    header=headings,
+    index=st.booleans(),
+    folder=st.sampled_from(["", r"C:\a b" + "\\", "/x.y/"]),
+    suffix=st.sampled_from(["", ".jpg", ".gif"]),
+)
 def test_a_table_of_any_layout_gives_back_what_was_written(tmp_path_factory, captions, columns, kept, header, index,
                                                            folder, suffix):
     columns = [c for c in columns if c in ("name", "caption") or header and c in ("width", "note")[:kept]]

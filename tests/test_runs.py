@@ -1,4 +1,5 @@
-"""The folder of a run: nobody else's files are touched, every file is whole, one process has it, checkpoints make sense."""
+"""The folder of a run: nobody else's files are touched, every file is whole, one process has it, checkpoints make
+sense."""
 import csv
 import json
 import math
@@ -41,9 +42,21 @@ def a_run(folder, *names):
     return folder
 
 
-OURS = ("checkpoint-00000004.safetensors", "checkpoint-123456789.safetensors", "config.json", "data.json", "vocabulary.json",
-        "trace.json", "log.csv", "provenance.jsonl", "events.out.tfevents.1.host", "model/model.safetensors",
-        "model/config.json", "model/vocabulary.json", "model/card.json")
+OURS = (
+    "checkpoint-00000004.safetensors",
+    "checkpoint-123456789.safetensors",
+    "config.json",
+    "data.json",
+    "vocabulary.json",
+    "trace.json",
+    "log.csv",
+    "provenance.jsonl",
+    "events.out.tfevents.1.host",
+    "model/model.safetensors",
+    "model/config.json",
+    "model/vocabulary.json",
+    "model/card.json",
+)
 THEIRS = ("notes.txt", "metadata.jsonl", "checkpoint-best.safetensors", "checkpoint-00000004-good.safetensors",
           "log.csv.bak", "model/notes.md", "pictures/config.json", "old/log.csv", ".profile")
 
@@ -63,8 +76,18 @@ def test_a_linked_model_is_not_followed(tmp_path):
     assert [p.name for p in written(folder)] == ["log.csv"]
 
 
-@pytest.mark.parametrize("names", [["metadata.jsonl"], ["config.json"], ["config.json", "checkpoint-00000001.safetensors"],
-                                   [".profile"], ["log.csv", "provenance.jsonl"], ["pictures/1.png"]], ids=str)
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["metadata.jsonl"],
+        ["config.json"],
+        ["config.json", "checkpoint-00000001.safetensors"],
+        [".profile"],
+        ["log.csv", "provenance.jsonl"],
+        ["pictures/1.png"],
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("start_over", [False, True])
 def test_a_folder_of_something_else_is_refused_and_left_alone(tmp_path, names, start_over):
     for name in names:
@@ -115,8 +138,12 @@ def test_leftovers_of_a_killed_run_are_cleared(tmp_path):
     folder = a_run(tmp_path / "run", "checkpoint-00000004.partial", ".my3yearold.config.k1ll3dby.partial.json",
                    "model/.my3yearold.model.k1ll3dby.partial.safetensors", "checkpoint-mine.partial")
     with claimed(folder, resume=True): pass
-    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*")} == {".my3yearold.json", ".my3yearold.lock", "model",
-                                                                             "checkpoint-mine.partial"}
+    assert {p.relative_to(folder).as_posix() for p in folder.rglob("*")} == {
+        ".my3yearold.json",
+        ".my3yearold.lock",
+        "model",
+        "checkpoint-mine.partial",
+    }
 
 
 def test_one_process_at_a_time(tmp_path):
@@ -168,13 +195,25 @@ def test_the_checkpoint_just_written_is_never_the_one_removed(tmp_path):
     (tmp_path / "checkpoint-00000009.safetensors").write_text("damaged")
     save_checkpoint(tmp_path, *made, dict(step=4), keep=1)
     assert newest_checkpoint(tmp_path)[2]["step"] == 4
-    for step in (99_999_999, 100_000_000): save_checkpoint(tmp_path, *made, dict(step=step), keep=1)   # nine digits after eight
+    for step in (99_999_999, 100_000_000):
+        save_checkpoint(tmp_path, *made, dict(step=step), keep=1)  # nine digits after eight
     assert [p.name for p in checkpoints(tmp_path)] == ["checkpoint-100000000.safetensors"]
 
 
-STATES = ["{", "[]", "{}", "[" * 100_000, '{"step": "4"}', '{"step": -1}', '{"step": 4, "last": 3}', '{"step": 4, "factor": NaN}',
-          '{"step": 4, "network": []}', '{"step": 4, "best": "low"}', '{"step": 4, "last": [1,2,3,4,5,6,7,8,9,10,11]}',
-          '{"step": 4, "optimiser": 3}']
+STATES = [
+    "{",
+    "[]",
+    "{}",
+    "[" * 100_000,
+    '{"step": "4"}',
+    '{"step": -1}',
+    '{"step": 4, "last": 3}',
+    '{"step": 4, "factor": NaN}',
+    '{"step": 4, "network": []}',
+    '{"step": 4, "best": "low"}',
+    '{"step": 4, "last": [1,2,3,4,5,6,7,8,9,10,11]}',
+    '{"step": 4, "optimiser": 3}',
+]
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda text: text[:40])
@@ -187,8 +226,18 @@ def test_a_state_that_makes_no_sense_is_passed_by(tmp_path, state):
 
 
 def test_a_state_comes_back_as_it_went_infinities_included(tmp_path):
-    state = dict(step=7, minutes=1 / 3, validated=6, best=math.inf, stale=2, last=[4.1], median=math.inf, since=3, factor=0.1,
-                 network=dict(a=[1]))
+    state = dict(
+        step=7,
+        minutes=1 / 3,
+        validated=6,
+        best=math.inf,
+        stale=2,
+        last=[4.1],
+        median=math.inf,
+        since=3,
+        factor=0.1,
+        network=dict(a=[1]),
+    )
     save_checkpoint(tmp_path, *small(), state)
     assert newest_checkpoint(tmp_path)[2] == state | dict(optimiser="adamw")
 

@@ -13,7 +13,16 @@ import torch
 
 from my3yearold.ancestral import ancestral
 from my3yearold.budgets import entropy_bounded, growing, in_pieces, spend
-from my3yearold.gibbs import Filling, chain_of_2017, constant, cosine_schedule, gibbs, mend, mending_schedule, yao_schedule
+from my3yearold.gibbs import (
+    Filling,
+    chain_of_2017,
+    constant,
+    cosine_schedule,
+    gibbs,
+    mend,
+    mending_schedule,
+    yao_schedule,
+)
 from my3yearold.remasking import remasking
 from my3yearold.sampling import Central, draw, one_shot
 
@@ -55,27 +64,46 @@ CASES = {
     "one_shot, temperature 0": partial(one_shot, temperature=0),
     "one_shot, temperature 0.6": partial(one_shot, temperature=0.6),
     "one_shot, Central(0.4)": partial(one_shot, temperature=Central(0.4)),
-    **{f"ancestral, {order}, {name}": partial(ancestral, order=order, evaluations=evaluations)
-       for order in ORDERS for name, evaluations in
-       (("one at a time", None), ("4 equal", 4), ("5 fitted", FITTED), ("4 growing", growing(4, 10)))},
+    **{
+        f"ancestral, {order}, {name}": partial(ancestral, order=order, evaluations=evaluations)
+        for order in ORDERS
+        for name, evaluations in (
+            ("one at a time", None),
+            ("4 equal", 4),
+            ("5 fitted", FITTED),
+            ("4 growing", growing(4, 10)),
+        )
+    },
     "ancestral, spread, Central(0.5)": partial(ancestral, order="spread", evaluations=6, temperature=Central(0.5)),
     "ancestral, greedy, temperature 0.5": partial(ancestral, order="greedy", evaluations=6, temperature=0.5),
     **{f"entropy_bounded, {bound}": partial(entropy_bounded, bound=bound) for bound in (0, 2.5, 6.0, 1e9)},
-    **{f"gibbs, {block}, {name}": partial(gibbs, num_steps=5, block=block, schedule=schedule)
-       for block in ("independent", "ancestral") for name, schedule in
-       (("yao", yao_schedule), ("cosine", cosine_schedule), ("constant", constant(0.3)),
-        ("mending", mending_schedule))},
+    **{
+        f"gibbs, {block}, {name}": partial(gibbs, num_steps=5, block=block, schedule=schedule)
+        for block in ("independent", "ancestral")
+        for name, schedule in (
+            ("yao", yao_schedule),
+            ("cosine", cosine_schedule),
+            ("constant", constant(0.3)),
+            ("mending", mending_schedule),
+        )
+    },
     "gibbs, ancestral in 2": partial(gibbs, num_steps=4, block="ancestral", inner=2),
     "gibbs, start 3": partial(gibbs, num_steps=6, start=Filling(3)),
-    "gibbs, start fitted, spread": partial(gibbs, num_steps=8, start=Filling(FITTED, "spread"), schedule=mending_schedule),
-    "gibbs, start raster, two temperatures": partial(gibbs, num_steps=6, temperature=0.8,
-                                                     start=Filling(3, "raster", Central(0.6))),
+    "gibbs, start fitted, spread": partial(
+        gibbs, num_steps=8, start=Filling(FITTED, "spread"), schedule=mending_schedule
+    ),
+    "gibbs, start raster, two temperatures": partial(
+        gibbs, num_steps=6, temperature=0.8, start=Filling(3, "raster", Central(0.6))
+    ),
     "gibbs, start pictures": partial(mended, num_steps=4),
     "gibbs, start pictures, ancestral": partial(mended, num_steps=3, block="ancestral", inner=3),
     "chain_of_2017, black": partial(chain_of_2017, num_steps=6),
     "chain_of_2017, noise": partial(chain_of_2017, num_steps=6, start="noise", eta=0.4),
-    **{f"remasking, {keep}, {rate}": partial(remasking, num_steps=5, rate=rate, keep=keep)
-       for keep in ("random", "surest") for rate in (0, 0.3)},
+    **{
+        f"remasking, {keep}, {rate}": partial(remasking, num_steps=5, rate=rate, keep=keep)
+        for keep in ("random", "surest")
+        for rate in (0, 0.3)
+    },
     "remasking, Central(0.5)": partial(remasking, num_steps=5, temperature=Central(0.5)),
 }
 GENERATORS = {"one generator": lambda: seeded(7), "one per picture": lambda: [seeded(s) for s in (7, 8, 9)]}

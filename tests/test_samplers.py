@@ -32,7 +32,9 @@ SAMPLERS = {
     "gibbs from 3 turns": lambda *a, **k: gibbs(*a, num_steps=6, start=Filling(3), **k),
     "gibbs from 3 spread turns": lambda *a, **k: gibbs(*a, num_steps=6, start=Filling(3, "spread", Central(0.7)), **k),
     "ancestral blocks": lambda *a, **k: gibbs(*a, num_steps=4, block="ancestral", **k),
-    "ancestral blocks in 2": lambda *a, **k: gibbs(*a, num_steps=4, block="ancestral", inner=2, schedule=cosine_schedule, **k),
+    "ancestral blocks in 2": lambda *a, **k: gibbs(
+        *a, num_steps=4, block="ancestral", inner=2, schedule=cosine_schedule, **k
+    ),
     "remasking": lambda *a, **k: remasking(*a, num_steps=5, rate=0.3, **k),
     "surest kept": lambda *a, **k: remasking(*a, num_steps=4, rate=0.2, keep="surest", **k),
 }
@@ -43,7 +45,8 @@ def seeded(seed): return torch.Generator().manual_seed(seed)
 
 
 def neighbours(images, given, where):
-    """A hand-made float64 predictor: levels near the mean of the given values of the same picture are likelier. Each picture is reckoned by itself."""
+    """A hand-made float64 predictor: levels near the mean of the given values of the same picture are likelier. Each
+    picture is reckoned by itself."""
     n, d = where.flatten(1).nonzero(as_tuple=True)
     mean = torch.stack([(i.double() * g).sum() / g.sum().clamp(min=1) for i, g in zip(images, given)])
     return -(torch.arange(LEVELS) - mean[n, None]).abs() - 0.1 * (d[:, None] % 3) * torch.arange(LEVELS)
@@ -110,7 +113,10 @@ def test_what_was_hidden_cannot_be_seen(sampler):
     truth = torch.randint(0, LEVELS, (1, 3, 3, 3), generator=seeded(0), dtype=torch.uint8)
     other = torch.where(given, truth, LEVELS - 1 - truth)
     def peeks(images, given, where): return 9 * torch.nn.functional.one_hot(images[where].long(), LEVELS).double()
-    for a, b in zip(sampler(peeks, truth, given, generator=seeded(1)), sampler(peeks, other, given, generator=seeded(1))):
+
+    for a, b in zip(
+        sampler(peeks, truth, given, generator=seeded(1)), sampler(peeks, other, given, generator=seeded(1))
+    ):
         assert torch.equal(a.images, b.images)
 
 
@@ -132,12 +138,22 @@ def counting(calls):
     return predict
 
 
-@pytest.mark.parametrize("evaluations, expected", [(None, [2] * 4 + [1] * 8), (1, [16]), (5, [4, 3, 4, 3, 2]), (100, [2] * 4 + [1] * 8)])
+@pytest.mark.parametrize(
+    "evaluations, expected", [(None, [2] * 4 + [1] * 8), (1, [16]), (5, [4, 3, 4, 3, 2]), (100, [2] * 4 + [1] * 8)]
+)
 def test_ancestral_calls_the_predictor_as_often_as_it_says(evaluations, expected):
     given = torch.zeros(2, 3, 2, 2, dtype=torch.bool)
     given[1].view(-1)[4:] = True                                            # twelve variables hidden, and four
     calls = []
-    states = list(ancestral(counting(calls), torch.zeros(2, 3, 2, 2, dtype=torch.uint8), given, evaluations=evaluations, generator=seeded(0)))
+    states = list(
+        ancestral(
+            counting(calls),
+            torch.zeros(2, 3, 2, 2, dtype=torch.uint8),
+            given,
+            evaluations=evaluations,
+            generator=seeded(0),
+        )
+    )
     assert len(calls) == len(states) == len(expected) and sum(calls) == 16
     assert calls == expected
 
@@ -147,14 +163,18 @@ def test_gibbs_evaluates_once_a_step_at_most():
     calls = []
     states = list(gibbs(counting(calls), images, given, num_steps=20, generator=seeded(0)))
     assert len(states) == len(calls) == 20 and calls[0] == 96
-    still = list(gibbs(counting(calls := []), images, given, num_steps=20, schedule=lambda s, n: 0.0, generator=seeded(0)))
+    still = list(
+        gibbs(counting(calls := []), images, given, num_steps=20, schedule=lambda s, n: 0.0, generator=seeded(0))
+    )
     assert len(still) == 20 and len(calls) == 1 and torch.equal(still[0].images, still[-1].images)
 
 
 @pytest.mark.parametrize("sampler, states", [(one_shot, 1), (ancestral, 0), (gibbs, 100)])
 def test_a_hole_of_nothing(sampler, states):
     images = torch.randint(0, LEVELS, (2, 3, 4, 4), generator=seeded(0), dtype=torch.uint8)
-    result = list(sampler(counting(calls := []), images, torch.ones_like(images, dtype=torch.bool), generator=seeded(0)))
+    result = list(
+        sampler(counting(calls := []), images, torch.ones_like(images, dtype=torch.bool), generator=seeded(0))
+    )
     assert len(result) == states and not calls
     assert all(torch.equal(s.images, images) and not s.redrawn.any() and not s.log_prob.any() for s in result)
 
@@ -179,7 +199,13 @@ def test_raster_goes_pixel_by_pixel():
 def test_a_spread_order_takes_far_apart_first_whatever_the_hole():
     """The first turn's variables are farther from each other than a random order's, in holes of any form."""
     y, x = torch.arange(40)[:, None], torch.arange(40)
-    holes = [(y - 20) ** 2 + (x - 20) ** 2 < 200, (y + x) % 37 < 14, (y > 2) & (y < 9) & (x >= 0), torch.ones(40, 40, dtype=torch.bool)]
+    holes = [
+        (y - 20) ** 2 + (x - 20) ** 2 < 200,
+        (y + x) % 37 < 14,
+        (y > 2) & (y < 9) & (x >= 0),
+        torch.ones(40, 40, dtype=torch.bool),
+    ]
+
     def nearest(order): # mean distance of a variable of the first sixteenth to the nearest other of its channel
         found = []
         for seed, one in enumerate(holes * 5):
@@ -206,7 +232,10 @@ def test_a_central_draw_lies_between_its_quantiles(t, seed):
     logits = 3 * torch.randn(40, 16, generator=seeded(seed))
     values, _ = draw(logits, seeded(seed + 1), Central(t))
     c = logits.double().softmax(1).cumsum(1)
-    upper, lower = c.gather(1, values[:, None]).squeeze(1), c.gather(1, (values[:, None] - 1).clamp(min=0)).squeeze(1) * (values > 0)
+    upper, lower = (
+        c.gather(1, values[:, None]).squeeze(1),
+        c.gather(1, (values[:, None] - 1).clamp(min=0)).squeeze(1) * (values > 0),
+    )
     assert (upper >= (1 - t) / 2 - 1e-12).all() and (lower <= (1 + t) / 2 + 1e-12).all()
 
 
@@ -215,7 +244,8 @@ def test_draw_follows_its_law_at_every_temperature():
     for temperature in (0.5, 1.0, 2.0):
         values, log_prob = draw(row.expand(100_000, 64), seeded(1), temperature)
         assert chi_square(values.bincount(minlength=64), torch.softmax(row.double() / temperature, 0)) > 1e-3
-        assert torch.allclose(log_prob, row.double().log_softmax(0)[values], atol=1e-9)     # always that of temperature 1
+        # always that of temperature 1
+        assert torch.allclose(log_prob, row.double().log_softmax(0)[values], atol=1e-9)
     values, _ = draw(row.expand(10, 64), seeded(1), 0)
     assert (values == row.argmax()).all()
 
@@ -229,7 +259,8 @@ def test_draw_never_takes_a_level_of_probability_zero():
 
 
 def test_draw_keeps_the_rarest_levels():
-    """Float32 uniforms are multiples of 2**-24: with them a level of 1e-9 at the end of the line would come far too often or never."""
+    """Float32 uniforms are multiples of 2**-24: with them a level of 1e-9 at the end of the line would come far too
+    often or never."""
     import my3yearold.sampling as sampling
     row = torch.tensor([1 - 1e-9, 1e-9], dtype=torch.float64).log().expand(2, 2)
     values, _ = sampling._inverse_cdf(row, torch.tensor([1 - 1.01e-9, 1 - 0.99e-9], dtype=torch.float64), 1.0)
@@ -263,7 +294,9 @@ def test_ancestral_is_exact_given_some_of_the_picture():
 def test_the_log_probability_is_the_table_s():
     joint = two_pixels()
     blank = torch.zeros(50, 3, 1, 2, dtype=torch.uint8)
-    states = list(ancestral(joint, blank, torch.zeros_like(blank, dtype=torch.bool), generator=seeded(0), temperature=0.7))
+    states = list(
+        ancestral(joint, blank, torch.zeros_like(blank, dtype=torch.bool), generator=seeded(0), temperature=0.7)
+    )
     place = [int((joint.images == i).flatten(1).all(1).nonzero()) for i in states[-1].images]
     assert torch.allclose(sum(s.log_prob for s in states), joint.law[place].log())
 
@@ -366,7 +399,12 @@ def test_an_animation_holds_its_last_frame(tmp_path, states, kept):
 
 def test_what_stands_still_does_not_flicker(tmp_path):
     still = torch.randint(0, 256, (3, 16, 16), generator=seeded(0), dtype=torch.uint8)
-    frames = [torch.where(torch.arange(16) < 8, still, torch.randint(0, 256, (3, 16, 16), generator=seeded(k), dtype=torch.uint8)) for k in range(10)]
+    frames = [
+        torch.where(
+            torch.arange(16) < 8, still, torch.randint(0, 256, (3, 16, 16), generator=seeded(k), dtype=torch.uint8)
+        )
+        for k in range(10)
+    ]
     shown, _ = frames_of(animate(frames, tmp_path / "film.gif"))
     left = [picture.crop((0, 0, 8, 16)).tobytes() for picture, _ in shown]
     assert len(set(left)) == 1 and len(shown) == 10
@@ -388,10 +426,18 @@ def test_a_hole_is_painted_where_hidden_only():
 
 
 def test_contact_sheet_lays_out_pictures_of_any_size():
-    images = [torch.full((3, 4, 6), 10, dtype=torch.uint8), Image.new("L", (3, 8), 200), torch.zeros(3, 2, 2, dtype=torch.uint8)]
+    images = [
+        torch.full((3, 4, 6), 10, dtype=torch.uint8),
+        Image.new("L", (3, 8), 200),
+        torch.zeros(3, 2, 2, dtype=torch.uint8),
+    ]
     sheet = contact_sheet(images, columns=2, scale=2, titles=["one", "a title that is much too long", "\u732b"], gap=4)
     assert sheet.size == (2 * (12 + 4) + 4, 2 * (16 + 14 + 4) + 4)
-    assert sheet.getpixel((4, 4)) == (10, 10, 10) and sheet.getpixel((20, 4)) == (200, 200, 200) and sheet.getpixel((1, 1)) == (255, 255, 255)
+    assert (
+        sheet.getpixel((4, 4)) == (10, 10, 10)
+        and sheet.getpixel((20, 4)) == (200, 200, 200)
+        and sheet.getpixel((1, 1)) == (255, 255, 255)
+    )
 
 
 def test_pictures_and_plans():
@@ -443,8 +489,22 @@ def test_greedy_draws_the_surest_first():
     logits = torch.zeros(12, LEVELS)
     logits[:, 0] = torch.arange(12.0)                                   # the later, the surer
     predict = lambda images, given, where: logits[where.flatten()]
-    states = list(ancestral(predict, torch.zeros(1, 3, 2, 2, dtype=torch.uint8), torch.zeros(1, 3, 2, 2, dtype=torch.bool), "greedy", 4, seeded(0)))
-    assert [s.redrawn.flatten().nonzero().flatten().tolist() for s in states] == [[9, 10, 11], [6, 7, 8], [3, 4, 5], [0, 1, 2]]
+    states = list(
+        ancestral(
+            predict,
+            torch.zeros(1, 3, 2, 2, dtype=torch.uint8),
+            torch.zeros(1, 3, 2, 2, dtype=torch.bool),
+            "greedy",
+            4,
+            seeded(0),
+        )
+    )
+    assert [s.redrawn.flatten().nonzero().flatten().tolist() for s in states] == [
+        [9, 10, 11],
+        [6, 7, 8],
+        [3, 4, 5],
+        [0, 1, 2],
+    ]
 
 
 def test_ancestral_blocks_leave_the_law_as_it_is_and_blind_ones_do_not():
@@ -452,7 +512,10 @@ def test_ancestral_blocks_leave_the_law_as_it_is_and_blind_ones_do_not():
     blank = torch.zeros(n, *joint.shape, dtype=torch.uint8)
     given = torch.zeros_like(blank, dtype=torch.bool)
     exact = [*ancestral(joint, blank, given, generator=seeded(2))][-1].images
-    after = {block: [*mend(joint, exact, given, 3, constant(0.6), block, seeded(3))][-1].images for block in ("ancestral", "independent")}
+    after = {
+        block: [*mend(joint, exact, given, 3, constant(0.6), block, seeded(3))][-1].images
+        for block in ("ancestral", "independent")
+    }
     assert chi_square(joint.counts(after["ancestral"]), joint.law) > 0.001
     assert chi_square(joint.counts(after["independent"]), joint.law) < 1e-9
 
@@ -462,5 +525,17 @@ def test_mending_starts_from_what_is_there_and_a_whole_chain_never_reads_hidden_
     given[0, :, 0] = True
     still, = mend(neighbours, images, given, 1, constant(0.0))
     assert torch.equal(still.images, images)
-    one, two = ([*gibbs(neighbours, torch.where(given, images, torch.tensor(junk, dtype=torch.uint8)), given, 4, generator=seeded(0), start=Filling(3))][-1].images for junk in (0, 3))
+    one, two = (
+        [
+            *gibbs(
+                neighbours,
+                torch.where(given, images, torch.tensor(junk, dtype=torch.uint8)),
+                given,
+                4,
+                generator=seeded(0),
+                start=Filling(3),
+            )
+        ][-1].images
+        for junk in (0, 3)
+    )
     assert torch.equal(one, two)

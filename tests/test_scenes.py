@@ -44,7 +44,13 @@ def many(): return scenes(400, seed=3)
 
 
 @settings(max_examples=15, deadline=None)
-@for_all(n=st.integers(0, 6), more=st.integers(0, 4), seed=st.integers(0, 2**32), size=st.integers(16, 128), noise=st.floats(0, 6))
+@for_all(
+    n=st.integers(0, 6),
+    more=st.integers(0, 4),
+    seed=st.integers(0, 2**32),
+    size=st.integers(16, 128),
+    noise=st.floats(0, 6),
+)
 def test_a_scene_depends_on_seed_and_index_only(n, more, seed, size, noise):
     few, most = scenes(n, size, seed, noise), scenes(n + more, size, seed, noise)
     assert torch.equal(few.images, most.images[:n])
@@ -54,7 +60,16 @@ def test_a_scene_depends_on_seed_and_index_only(n, more, seed, size, noise):
 
 def test_same_seed_same_bytes_and_other_seed_others():
     assert fingerprint(scenes(12, seed=5)) == fingerprint(scenes(12, seed=5))
-    assert len({hashlib.sha256(image.numpy().tobytes()).digest() for seed in range(5) for image in scenes(12, seed=seed).images}) == 60
+    assert (
+        len(
+            {
+                hashlib.sha256(image.numpy().tobytes()).digest()
+                for seed in range(5)
+                for image in scenes(12, seed=seed).images
+            }
+        )
+        == 60
+    )
 
 
 def test_global_random_state_is_neither_read_nor_written():
@@ -91,7 +106,14 @@ def test_captions_say_what_the_picture_shows(many):
 
 
 def test_a_false_relation_would_be_noticed(many):
-    opposite = {'left of': 'right of', 'right of': 'left of', 'above': 'below', 'below': 'above', 'on': 'below', 'beneath': 'above'}
+    opposite = {
+        'left of': 'right of',
+        'right of': 'left of',
+        'above': 'below',
+        'below': 'above',
+        'on': 'below',
+        'beneath': 'above',
+    }
     for captions, objects in zip(many.captions, many.objects):
         box = {o.colour: o.box for o in objects}
         assert not any(holds(box[a], opposite[r], box[b]) for c in captions if len(objects) > 1 for a, r, b in told(c))
@@ -119,7 +141,9 @@ def test_objects_lie_inside_the_picture_and_apart(size):
             assert 1 <= top < bottom <= size - 1 and 1 <= left < right <= size - 1
         for i, a in enumerate(objects):
             for b in objects[:i]:
-                overlap = min(a.box[2], b.box[2]) > max(a.box[0], b.box[0]) and min(a.box[3], b.box[3]) > max(a.box[1], b.box[1])
+                overlap = min(a.box[2], b.box[2]) > max(a.box[0], b.box[0]) and min(a.box[3], b.box[3]) > max(
+                    a.box[1], b.box[1]
+                )
                 assert not overlap
 
 
@@ -220,7 +244,12 @@ def test_hidden_object_is_hidden_whole(margin):
     for one, o in zip(given, hidden):
         rows, columns = (~one[0]).any(1).nonzero().flatten(), (~one[0]).any(0).nonzero().flatten()
         box = rows[0], columns[0], rows[-1] + 1, columns[-1] + 1
-        assert [int(v) for v in box] == [max(0, o.box[0] - margin), max(0, o.box[1] - margin), min(64, o.box[2] + margin), min(64, o.box[3] + margin)]
+        assert [int(v) for v in box] == [
+            max(0, o.box[0] - margin),
+            max(0, o.box[1] - margin),
+            min(64, o.box[2] + margin),
+            min(64, o.box[3] + margin),
+        ]
         assert (~one).sum() == 3 * (box[2] - box[0]) * (box[3] - box[1])
 
 
@@ -238,12 +267,24 @@ def test_shape_measure_knows_every_shape_of_twelve_pixels_or_more(shape, side, c
 def test_measures_take_an_empty_batch():
     s = scenes(0)
     given, hidden = hide_object(s)
-    assert hidden == [] and guess_colour(s.images, given) == guess_shape(s.images, given) == [] and obedience(s.images, given, []).shape == (0,)
+    assert (
+        hidden == []
+        and guess_colour(s.images, given) == guess_shape(s.images, given) == []
+        and obedience(s.images, given, []).shape == (0,)
+    )
 
 
-@pytest.mark.parametrize('arguments, words', [
-    (dict(n=-1), 'n is -1'), (dict(n=1, size=8), 'size is 8'), (dict(n=1, noise=-.5), 'noise is -0.5'),
-    (dict(n=1, noise=7), 'noise is 7'), (dict(n=1, noise=float('nan')), 'noise is nan'), (dict(n=1, seed=-2), 'seed is -2')])
+@pytest.mark.parametrize(
+    'arguments, words',
+    [
+        (dict(n=-1), 'n is -1'),
+        (dict(n=1, size=8), 'size is 8'),
+        (dict(n=1, noise=-0.5), 'noise is -0.5'),
+        (dict(n=1, noise=7), 'noise is 7'),
+        (dict(n=1, noise=float('nan')), 'noise is nan'),
+        (dict(n=1, seed=-2), 'seed is -2'),
+    ],
+)
 def test_bad_arguments_get_one_sentence(arguments, words):
     with pytest.raises(ValueError, match=words) as caught: scenes(**arguments)
     message = str(caught.value)

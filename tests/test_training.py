@@ -34,9 +34,22 @@ from my3yearold.runs import checkpoints, newest_checkpoint
 from my3yearold.saving import load_model, save_model
 from my3yearold.training import TrainConfig, check, read_config, train
 
-TINY = TrainConfig(precision="float32", size=16, num_scenes=64, widths=(16, 24), blocks=(1, 1), batch_size=4, max_steps=12, warmup=2, validate_every=2,
-                   num_valid=4, scored=90, device="cpu")
-FLAGS = "--size 16 --num-scenes 64 --widths 16 24 --blocks 1 1 --batch-size 4 --warmup 2 --num-valid 4 --scored 90 --device cpu --precision float32".split()
+TINY = TrainConfig(
+    precision="float32",
+    size=16,
+    num_scenes=64,
+    widths=(16, 24),
+    blocks=(1, 1),
+    batch_size=4,
+    max_steps=12,
+    warmup=2,
+    validate_every=2,
+    num_valid=4,
+    scored=90,
+    device="cpu",
+)
+FLAGS = ("--size 16 --num-scenes 64 --widths 16 24 --blocks 1 1 --batch-size 4 --warmup 2 --num-valid 4 --scored 90 "
+         "--device cpu --precision float32").split()
 
 
 def start(*words, launcher=()):
@@ -53,13 +66,15 @@ def finish(process):
 
 
 def test_killed_at_random_moments(tmp_path):
-    "SIGKILL five times, wherever it strikes; the run that goes on ends with the parameters of the undisturbed one, bit for bit."
+    """SIGKILL five times, wherever it strikes; the run that goes on ends with the parameters of the undisturbed one,
+    bit for bit."""
     steps = ["--max-steps", 12, "--validate-every", 2]
     finish(start(*FLAGS, *steps, "--run", tmp_path / "undisturbed"))
     chance, killed = random.Random(0), tmp_path / "killed"
     process = start(*FLAGS, *steps, "--run", killed)
     for _ in range(5):
-        while process.poll() is None and not list(killed.glob("checkpoint-*")): time.sleep(0.05)      # nothing to go on from before that
+        # nothing to go on from before that
+        while process.poll() is None and not list(killed.glob("checkpoint-*")): time.sleep(0.05)
         time.sleep(chance.uniform(0, 1.5))
         process.send_signal(signal.SIGKILL)
         process.communicate()
@@ -76,7 +91,8 @@ def test_muon_goes_on_where_it_stopped(tmp_path):
     config = replace(TINY, optimiser="muon", max_steps=4, validate_every=2)
     train(replace(config, run=str(tmp_path / "undisturbed")))
     train(replace(config, run=str(tmp_path / "stopped")))
-    for late in (tmp_path / "stopped").glob("checkpoint-*4.safetensors"): late.unlink()       # as if it had been killed after step 2
+    for late in (tmp_path / "stopped").glob("checkpoint-*4.safetensors"):
+        late.unlink()  # as if it had been killed after step 2
     train(replace(config, run=str(tmp_path / "stopped")), resume=True)
     (_, one, _), (_, other, _) = (newest_checkpoint(tmp_path / name) for name in ("undisturbed", "stopped"))
     assert any(k.endswith(".mean") for k in one)
@@ -91,7 +107,23 @@ def test_two_processes_make_the_curve_of_one(tmp_path):
     "Same global batch, gloo, float32: the loss of each of 20 steps agrees to 1e-4."
     steps = ["--max-steps", 20, "--validate-every", 1, "--num-valid", 1]
     finish(start(*FLAGS, *steps, "--run", tmp_path / "one"))
-    finish(start(*FLAGS, *steps, "--run", tmp_path / "two", launcher=[sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python", "--"]))
+    finish(
+        start(
+            *FLAGS,
+            *steps,
+            "--run",
+            tmp_path / "two",
+            launcher=[
+                sys.executable,
+                "-m",
+                "torch.distributed.run",
+                "--standalone",
+                "--nproc-per-node=2",
+                "--no-python",
+                "--",
+            ],
+        )
+    )
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(one) == len(two) == 20
     assert max(abs(a - b) / a for a, b in zip(one, two)) < 1e-4
@@ -99,18 +131,50 @@ def test_two_processes_make_the_curve_of_one(tmp_path):
     assert valid[-1] < valid[0] - 0.05
 
 
-@pytest.mark.parametrize("choice", [
-    dict(trunk="straight", channels=16, layers=3), dict(trunk="residual", channels=16, layers=3), dict(trunk="dilated", channels=16, layers=5),
-    dict(fold=2), dict(merger="conv"), dict(merge_at=(0,)), dict(embedding="free", head="free"), dict(head="smooth"), dict(head="mixture"), dict(level="char"), dict(joined=True),
-    dict(pooling="ifo", window=3, reader_layers=2, bidirectional=True, dense=True, zoneout=0.1, layer_norm=True, forget_bias=1.0, learned_start=True),
-    dict(given_too=True), dict(loss="emd"), dict(optimiser="muon"), dict(loss="emd2", weighting="batch"),
-    dict(masks="contiguish_disc=1,brush=1,free_form=1,bernoulli=1"), dict(stratified=False), dict(schedule="plateau"), dict(accumulate=2),
-    dict(objects=1.0), dict(stop_after=1, learning_rate=0.0, warmup=1)], ids=str)
+@pytest.mark.parametrize(
+    "choice",
+    [
+        dict(trunk="straight", channels=16, layers=3),
+        dict(trunk="residual", channels=16, layers=3),
+        dict(trunk="dilated", channels=16, layers=5),
+        dict(fold=2),
+        dict(merger="conv"),
+        dict(merge_at=(0,)),
+        dict(embedding="free", head="free"),
+        dict(head="smooth"),
+        dict(head="mixture"),
+        dict(level="char"),
+        dict(joined=True),
+        dict(
+            pooling="ifo",
+            window=3,
+            reader_layers=2,
+            bidirectional=True,
+            dense=True,
+            zoneout=0.1,
+            layer_norm=True,
+            forget_bias=1.0,
+            learned_start=True,
+        ),
+        dict(given_too=True),
+        dict(loss="emd"),
+        dict(optimiser="muon"),
+        dict(loss="emd2", weighting="batch"),
+        dict(masks="contiguish_disc=1,brush=1,free_form=1,bernoulli=1"),
+        dict(stratified=False),
+        dict(schedule="plateau"),
+        dict(accumulate=2),
+        dict(objects=1.0),
+        dict(stop_after=1, learning_rate=0.0, warmup=1),
+    ],
+    ids=str,
+)
 def test_every_choice_trains_and_is_kept(tmp_path, choice):
     config = replace(TINY, run=str(tmp_path), max_steps=4, **choice)
     train(config)
     model, vocabulary, card = load_model(tmp_path / "model")
-    for name, value in choice.items(): assert card["config"][name] == (list(value) if isinstance(value, tuple) else value)
+    for name, value in choice.items():
+        assert card["config"][name] == (list(value) if isinstance(value, tuple) else value)
     for name in ("trunk", "fold", "merger", "embedding", "head"):
         if name in choice: assert model.config[name] == choice[name]
     assert (vocabulary.level == "char") == (choice.get("level") == "char")
@@ -131,21 +195,36 @@ def test_a_loss_that_is_no_number_is_traced(tmp_path, monkeypatch):
         return loss * float("nan") if broken.calls == 6 else loss
     monkeypatch.setattr(training, "train_step", broken)
     with pytest.raises(FloatingPointError) as error: train(replace(TINY, run=str(tmp_path)))
-    pictures = Examples(load_data("scenes", "train", 16, 64), Vocabulary.build([]), torch.device("cpu")).index(5, 4, 0).tolist()
-    for word in ("at step 5", "checkpoint-00000004.safetensors", "smaller learning rate", *(f"scene-{i}" for i in pictures)): assert word in str(error.value)
+    pictures = (
+        Examples(load_data("scenes", "train", 16, 64), Vocabulary.build([]), torch.device("cpu"))
+        .index(5, 4, 0)
+        .tolist()
+    )
+    for word in (
+        "at step 5",
+        "checkpoint-00000004.safetensors",
+        "smaller learning rate",
+        *(f"scene-{i}" for i in pictures),
+    ):
+        assert word in str(error.value)
     assert all(torch.isfinite(v).all() for v in newest_checkpoint(tmp_path)[1].values())
 
 
 def test_checkpoints_are_kept_and_cleared(tmp_path):
     train(replace(TINY, run=str(tmp_path), keep=2))
-    assert [p.name for p in sorted(tmp_path.glob("checkpoint-*"))] == ["checkpoint-00000010.safetensors", "checkpoint-00000012.safetensors"]
+    assert [p.name for p in sorted(tmp_path.glob("checkpoint-*"))] == [
+        "checkpoint-00000010.safetensors",
+        "checkpoint-00000012.safetensors",
+    ]
     train(replace(TINY, run=str(tmp_path), max_steps=2), start_over=True)
-    assert [p.name for p in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000002.safetensors"]     # a new run does not mix with an old one
+    # a new run does not mix with an old one
+    assert [p.name for p in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000002.safetensors"]
 
 
 def test_resume_of_another_model(tmp_path):
     train(replace(TINY, run=str(tmp_path), max_steps=2))
-    with pytest.raises(ValueError, match="another model"): train(replace(TINY, run=str(tmp_path), widths=(16, 32)), resume=True)
+    with pytest.raises(ValueError, match="another model"):
+        train(replace(TINY, run=str(tmp_path), widths=(16, 32)), resume=True)
 
 
 def test_tensorboard_holds_pictures_and_sizes(tmp_path):
@@ -163,7 +242,8 @@ def test_profile(tmp_path):
 
 
 def test_strata_are_unbiased_with_uneven_channels():
-    "A channel with fewer hidden variables than its places, one with none, one with many: the mean over draws is the mean over the hidden."
+    """A channel with fewer hidden variables than its places, one with none, one with many: the mean over draws is the
+    mean over the hidden."""
     generator = torch.Generator().manual_seed(0)
     hidden = torch.zeros(1, 3, 8, 8, dtype=torch.bool)
     hidden[0, 0, 0, :3], hidden[0, 2] = True, True
@@ -345,8 +425,15 @@ def test_an_old_run_without_any_vocabulary_says_so(tmp_path, pictures):
     assert (tmp_path / "run" / "vocabulary.json").is_file() and mark_of(tmp_path / "run").kind == "run"
 
 
-@pytest.mark.parametrize("change, words", [("another picture", "number"), ("another name", "names"), ("other bytes", "pictures"),
-                                           ("another source", "number")])
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        ("another picture", "number"),
+        ("another name", "names"),
+        ("other bytes", "pictures"),
+        ("another source", "number"),
+    ],
+)
 def test_other_data_are_refused(tmp_path, pictures, change, words):
     config = replace(TINY, data=str(pictures), run=str(tmp_path / "run"), max_steps=2)
     train(config)
@@ -415,14 +502,29 @@ def test_every_field_refuses_what_it_cannot_hold(field):
         with pytest.raises(ValueError, match="banana"): check(replace(TINY, **{field.name: "banana"}))
 
 
-@pytest.mark.parametrize("wrong, words", [
-    (dict(ema=2), "a share from 0 to 1"), (dict(clip=0), "above 0"), (dict(batch_size=0), "1 or more"),
-    (dict(run=""), "the name of a folder"), (dict(widths=()), "one or several"), (dict(widths=(4, 8)), "from 8 to 8192"),
-    (dict(widths=(16, 24, 32)), "3 widths and 2 numbers of blocks"), (dict(trunk="straight", filter_width=4), "odd"),
-    (dict(size=9), "use one that 2 divides"), (dict(masks="orderless=nan"), "out of range"),
-    (dict(device="cuda:99"), "there is no device cuda:99"), (dict(device="cuda:x"), "use auto, cpu"),
-    (dict(batch_size=8.0), "whole number"), (dict(batch_size=True), "whole number"), (dict(flip="half"), "a share"),
-    (dict(merge_at=(99,)), "no place 99"), (dict(seed=2 ** 63), "63 bits")], ids=str)
+@pytest.mark.parametrize(
+    "wrong, words",
+    [
+        (dict(ema=2), "a share from 0 to 1"),
+        (dict(clip=0), "above 0"),
+        (dict(batch_size=0), "1 or more"),
+        (dict(run=""), "the name of a folder"),
+        (dict(widths=()), "one or several"),
+        (dict(widths=(4, 8)), "from 8 to 8192"),
+        (dict(widths=(16, 24, 32)), "3 widths and 2 numbers of blocks"),
+        (dict(trunk="straight", filter_width=4), "odd"),
+        (dict(size=9), "use one that 2 divides"),
+        (dict(masks="orderless=nan"), "out of range"),
+        (dict(device="cuda:99"), "there is no device cuda:99"),
+        (dict(device="cuda:x"), "use auto, cpu"),
+        (dict(batch_size=8.0), "whole number"),
+        (dict(batch_size=True), "whole number"),
+        (dict(flip="half"), "a share"),
+        (dict(merge_at=(99,)), "no place 99"),
+        (dict(seed=2**63), "63 bits"),
+    ],
+    ids=str,
+)
 def test_what_cannot_be_run_is_told_before_anything_is_made(tmp_path, wrong, words):
     with pytest.raises(ValueError, match=words): train(replace(TINY, **dict(run=str(tmp_path / "run")) | wrong))
     assert list(tmp_path.iterdir()) == []
@@ -461,8 +563,11 @@ def test_a_configuration_comes_back_from_its_file(run):
     folder, config = run
     assert read_config(folder) == config
     noted = json.loads((folder / "config.json").read_text())
-    for change, words in ((dict(colour="red"), "'colour', which is no setting"), (dict(size="large"), "size is 'large'"),
-                          (dict(ema=7), "ema is 7")):
+    for change, words in (
+        (dict(colour="red"), "'colour', which is no setting"),
+        (dict(size="large"), "size is 'large'"),
+        (dict(ema=7), "ema is 7"),
+    ):
         (folder / "config.json").write_text(json.dumps(noted | change))
         with pytest.raises(ValueError, match=re.escape(words)) as error: read_config(folder)
         assert str(folder / "config.json") in str(error.value)
@@ -512,11 +617,19 @@ def test_the_configuration_noted_is_that_of_the_network_built(tmp_path, weights)
     assert load_model(folder / "model")[0].config["word_size"] == 8
 
 
-@pytest.mark.parametrize("change, words", [
-    (dict(widths=(16, 24)), r"widths is \(16, 24\).*have \(8, 24\)"), (dict(head="free"), "head is 'free'.*have 'smooth'"),
-    (dict(reader_layers=3), "reader_layers is 3.*have 2"), (dict(size=17), "use one that 2 divides")], ids=str)
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (dict(widths=(16, 24)), r"widths is \(16, 24\).*have \(8, 24\)"),
+        (dict(head="free"), "head is 'free'.*have 'smooth'"),
+        (dict(reader_layers=3), "reader_layers is 3.*have 2"),
+        (dict(size=17), "use one that 2 divides"),
+    ],
+    ids=str,
+)
 def test_a_network_other_than_that_of_the_weights_is_refused(tmp_path, weights, change, words):
-    with pytest.raises(ValueError, match=words): train(replace(BARE, start=str(weights), run=str(tmp_path / "run"), **change))
+    with pytest.raises(ValueError, match=words):
+        train(replace(BARE, start=str(weights), run=str(tmp_path / "run"), **change))
     train(replace(BARE, start=str(weights), run=str(tmp_path / "same"), head="smooth", max_steps=1))
 
 
@@ -543,7 +656,8 @@ def test_bundled_weights_are_known_by_name(tmp_path):
 def test_a_finished_run_is_left_as_it_is(run):
     folder, config = run
     before = snapshot(folder)
-    with pytest.warns(UserWarning, match="is at its end, at step 4.*--max-steps"): assert train(config, resume=True) == folder
+    with pytest.warns(UserWarning, match="is at its end, at step 4.*--max-steps"):
+        assert train(config, resume=True) == folder
     assert snapshot(folder) == before
 
 
@@ -566,7 +680,8 @@ def test_an_interrupt_costs_no_validation(tmp_path, monkeypatch, at):
         if interrupting.calls == at: signal.raise_signal(signal.SIGINT)
         return honest(*how)
     monkeypatch.setattr(training, "train_step", interrupting)
-    with pytest.raises(KeyboardInterrupt, match=f"saved at step {at}"): train(replace(config, run=str(tmp_path / "stopped")))
+    with pytest.raises(KeyboardInterrupt, match=f"saved at step {at}"):
+        train(replace(config, run=str(tmp_path / "stopped")))
     monkeypatch.undo()
     train(replace(config, run=str(tmp_path / "stopped")), resume=True)
     for column in ("step", "valid", "valid_centre"):
@@ -669,7 +784,8 @@ class Watching:
 def test_what_validation_asks(kind):
     examples = Examples(load_data("scenes", "valid", 16, 64), Vocabulary.build([["a"]], 1), torch.device("cpu"))
     model = Watching()
-    config = replace(TINY, num_valid=40, scored=6)                 # four of each channel: there nearly always are as many
+    # four of each channel: there nearly always are as many
+    config = replace(TINY, num_valid=40, scored=6)
     assert abs(training.validate(model, examples, config, kind) - 8) < 1e-5
     given, where = torch.cat([g for g, _, _ in model.asked]), torch.cat([w for _, _, w in model.asked])
     hole, share = ~centre(40, 16), given.float()
@@ -736,8 +852,10 @@ def test_the_first_step_of_adamw_by_hand(tmp_path, monkeypatch):
     _, tensors, _ = newest_checkpoint(tmp_path / "step")
     names = [k for k, p in OrderlessNADE(40, 16, widths=(16, 24), blocks=(1, 1)).named_parameters()]
     w, after = (torch.cat([x[k].flatten() for k in names]) for x in (before, {k: tensors[f"model.{k}"] for k in names}))
-    large = gradient.abs() > 1e-4                                  # epsilon is 1e-8
-    assert large.any() and torch.allclose(after[large], (w * (1 - 0.01 * 0.1) - 0.01 * gradient.sign())[large], atol=1e-5)
+    large = gradient.abs() > 1e-4  # epsilon is 1e-8
+    assert large.any() and torch.allclose(
+        after[large], (w * (1 - 0.01 * 0.1) - 0.01 * gradient.sign())[large], atol=1e-5
+    )
 
 
 GRADIENT = """
@@ -749,8 +867,8 @@ from my3yearold.model import OrderlessNADE
 from my3yearold.training import TrainConfig, engine, train_step
 
 def measure(accumulate):
-    config = TrainConfig(size=16, batch_size=4, scored=90, num_scenes=64, device="cpu", precision="float32", weighting="batch",
-                         accumulate=accumulate)
+    config = TrainConfig(size=16, batch_size=4, scored=90, num_scenes=64, device="cpu", precision="float32",
+                         weighting="batch", accumulate=accumulate)
     accelerator = engine(config)
     data = load_data("scenes", "train", 16, 64)
     vocabulary = Vocabulary.build(data.captions)

@@ -8,7 +8,8 @@ from safetensors.torch import load_file
 from my3yearold.saving import load_model
 from my3yearold.scenes import scenes
 
-FOLDER = Path(__file__).parent / "version_0_1_0"     # written by commit dc7bad2; values of random weights, 32 levels, 16x16
+# written by commit dc7bad2; values of random weights, 32 levels, 16x16
+FOLDER = Path(__file__).parent / "version_0_1_0"
 HEADS = ("adaptive", "neighbours", "smooth", "mixture", "free")
 
 
