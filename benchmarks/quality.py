@@ -166,8 +166,8 @@ def measure_bits(model, vocabulary, data):
 
 
 def measure_calibration(model, vocabulary, data, seed, n=256):
-    """Of hidden variables of the centre: shares of truths within the middle 50 % and 90 % of their laws, and announced
-    entropy against cost by quarters of the entropy."""
+    """Of hidden variables of the centre: shares of truths within the middle 50 % and 90 % of their distributions, and
+    announced entropy against cost by quarters of the entropy."""
     found = []
     for index in tqdm(torch.arange(min(n, len(data.images))).split(16), desc="calibration", leave=False):
         images = torch.as_tensor(data.images[index[0]:index[-1] + 1])

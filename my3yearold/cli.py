@@ -421,7 +421,7 @@ def add_inpaint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--steps", type=int, default=32,
                         help="steps at the smallest size; each is an evaluation of the network, a guided one two [32]")
     parser.add_argument("--temperature", type=float,
-                        help="of each draw: 1 is the model's own law, below 1 plays safe "
+                        help="of each draw: 1 is the model's own distribution, below 1 plays safe "
                              "[0.7 with coarse-to-fine and spread, else 1]")
     parser.add_argument("--guidance", type=float, metavar="SCALE",
                         help="how loudly the caption speaks: 1 as learned, 3 three times "

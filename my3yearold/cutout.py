@@ -173,7 +173,7 @@ class Cutout:
         def holes(a, b): return hole[None, top + a:top + b, left:right]
         def pixels(a, b): return pixels_of(to_srgb(picture.crop((left, top + a, right, top + b))))
         self.given = (shrink(holes, shape, size) == 0).expand(3, size, size).clone()
-        # what is hidden never leaves the door
+        # hidden pixels are set to 0
         self.images = shrink(pixels, shape, size).round().to(torch.uint8) * self.given
 
     def put_back(
