@@ -6,7 +6,8 @@ Squares cut at seeded places and scales out of scikit-image's photographs and, w
 reduced by a box filter to the same size, the centre hidden, half of each side. PSNR in dB and L1 in levels, in the
 hole; sharpness: the mean absolute difference of neighbours in the hole, rim: of neighbours of which one is known and
 one is filled, both over the truth's; patches: the sliced Wasserstein distance of the appendix
-yardsticks with 4 pixels of rim. Errors are standard errors over crops. Writes benchmarks/results/resolution.json after each row."""
+yardsticks with 4 pixels of rim. Errors are standard errors over crops. Writes
+benchmarks/results/resolution.json after each row."""
 import argparse, io, json, math, platform, tarfile, time
 from pathlib import Path
 import torch
