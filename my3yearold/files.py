@@ -100,7 +100,7 @@ def check_free(folder: str | Path) -> None:
     if folder.is_symlink():
         raise ValueError(f"{folder} is in the way: it is a link, and only folders that this program made are replaced; "
                          "choose another place")
-    if not folder.exists(): return
+    if not folder.exists() or folder.is_dir() and not any(folder.iterdir()): return
     if not folder.is_dir() or mark_of(folder) is None:
         raise ValueError(f"{folder} is in the way and was not made by this program; choose another place or move it")
     if found := strangers(folder):

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['strategies', 'CENTRAL', 'TEMPERATURES', 'LOUDEST', 'spread', 'mended', 'in_turns', 'at_once', 'prices', 'entropy_map',
            'preview', 'Inpainting', 'evenly', 'follow', 'chain_of', 'fill', 'check_settings', 'bind_caption', 'settle',
-           'untouched', 'filled', 'Inpainter']
+           'untouched', 'filled', 'write_pretrained', 'Inpainter']
 
 # %% ../nbs/25_inpaint.ipynb #3f88e97d
 import math, reprlib, warnings
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 import torch
 from PIL import Image
@@ -20,9 +21,11 @@ from .captions import Vocabulary, tokens
 from .chance import Chance, with_seeds
 from .coarse_to_fine import Pyramid, any_size, halved, sharpen, tiles_to_draw
 from .cutout import Cutout, Region, as_hole, as_picture
+from .files import whole_folder
+from .hub import model_card, to_hub
 from .model import OrderlessNADE
 from .pictures import to_srgb
-from .saving import load_model, pick_device, weights_folder
+from .saving import load_model, pick_device, save_model, weights_folder
 from .sampling import Central, Predict, State, one_shot
 from .ancestral import ancestral
 from .budgets import growing
@@ -275,6 +278,18 @@ def filled(
     cutout = (Pyramid if settings["strategy"] == "coarse-to-fine" else Cutout)(picture, hole, pipe.model.config["size"])
     return fill(predict, told, cutout, settings, generator, on_step, next(pipe.model.parameters()).device)
 
+# %% ../nbs/25_inpaint.ipynb #8472623b
+def write_pretrained(
+    pipe: "Inpainter", folder: str | Path,
+    name: str, # of the weights, for a card that has yet to be made
+) -> Path: # the folder
+    "What `Inpainter.save_pretrained` writes; ValueError for a folder that holds anything else."
+    card = pipe.card | dict(guidance_scale=float(pipe.guidance_scale))
+    with whole_folder(folder) as partial:
+        save_model(partial, pipe.model, pipe.vocabulary, card)
+        (partial / "README.md").write_text(pipe.readme or model_card(name, card), encoding="utf-8")
+    return Path(folder)
+
 # %% ../nbs/25_inpaint.ipynb #7782d2d0
 class Inpainter:
     "Fills the hole of a picture according to a caption. See `__call__`."
@@ -283,20 +298,37 @@ class Inpainter:
         model: OrderlessNADE, vocabulary: Vocabulary, # as `load_model` returns them
         weights: str = "unnamed",      # their name, for the results
         guidance_scale: float = 1.0,   # where a call asks for none
+        card: dict[str, Any] | None = None,  # what is known of the weights
+        readme: str = "",              # and for people, Markdown; empty: made of the card where it is needed
     ):
         if not isinstance(model, torch.nn.Module) or not isinstance(vocabulary, Vocabulary):
             raise TypeError("an Inpainter takes a network and its vocabulary, as load_model returns them; "
                             "for the name or folder of weights there is Inpainter.from_pretrained")
         self.model, self.vocabulary, self.weights, self.guidance_scale = (
             model.eval(), vocabulary, weights, guidance_scale)
+        self.card, self.readme = card or {}, readme
 
     @classmethod
-    def from_pretrained(cls, weights: str | Path = "photos", device: str | torch.device = "cpu") -> "Inpainter":
-        """Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id;
-        a device's name, or `auto`."""
-        folder = weights_folder(weights)
+    def from_pretrained(
+        cls, weights: str | Path = "photos", device: str | torch.device = "cpu", revision: str | None = None,
+    ) -> "Inpainter":
+        """Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id, in a
+        revision (a branch, a tag or a commit) or the newest; a device's name, or `auto`."""
+        folder = weights_folder(weights, revision)
         model, vocabulary, card = load_model(folder, pick_device(device))
-        return cls(model, vocabulary, str(weights), _scale_of(card, folder))
+        readme = (folder / "README.md").read_text(encoding="utf-8") if (folder / "README.md").is_file() else ""
+        return cls(model, vocabulary, str(weights), _scale_of(card, folder), card, readme)
+
+    def save_pretrained(self, folder: str | Path) -> Path: # the folder
+        "Write the weights into a folder that is new, empty or was written so; ValueError for any other."
+        return write_pretrained(self, folder, self.weights)
+
+    def push_to_hub(
+        self, repo: str, private: bool = False, token: str | None = None, message: str = "Weights of my3yearold",
+    ) -> str: # the address of the commit
+        "Send the weights to the Hugging Face Hub, as `save_pretrained` writes them. See `to_hub`."
+        with TemporaryDirectory() as place:
+            return to_hub(write_pretrained(self, Path(place) / "weights", repo), repo, private, token, message)
 
     @torch.no_grad()
     def __call__(self,

@@ -20,6 +20,7 @@ from torch.nn.modules.module import register_module_parameter_registration_hook
 from .captions import LEVELS, Vocabulary
 from .files import out_of_memory, printable, read_json, save_tensors, write_json
 from .heads import HEADS
+from .hub import from_hub
 from .model import OrderlessNADE
 from .trunks import TRUNKS
 
@@ -183,20 +184,20 @@ def bundled_weights() -> dict[str, Path]:
     return {p.parent.name: p.parent for p in sorted(folder.glob("*/model.safetensors"))}
 
 def weights_folder(
-    weights: str | Path, # a bundled name, a folder, or a Hub id
+    weights: str | Path,         # a bundled name, a folder, or a Hub id
+    revision: str | None = None, # of a Hub id: a branch, a tag or a commit
 ) -> Path:
-    "The folder that a bundled name, a folder or a Hub id stands for; FileNotFoundError with the names there are."
+    """The folder that a bundled name, a folder or a Hub id stands for. FileNotFoundError with the names there are;
+    ValueError for a revision of what has none."""
     bundled = bundled_weights()
+    if revision and (str(weights) in bundled or Path(weights).is_dir()):
+        raise ValueError(f"revision {revision!r} is for weights on the Hugging Face Hub, "
+                         f"and {str(weights)!r} is here already; leave it out")
     if str(weights) in bundled: return bundled[str(weights)]
     known = (f"{str(weights)!r} is neither a folder nor weights that come with the package "
              f"({', '.join(bundled) or 'none'})")
     if str(weights) and Path(weights).is_dir(): # a folder of weights, or the run folder of a training
         return Path(weights) / "model" if (Path(weights) / "model").is_dir() else Path(weights)
     if str(weights).count("/") != 1: raise FileNotFoundError(known)
-    try: from huggingface_hub import snapshot_download
-    except ImportError:
-        raise FileNotFoundError(f"{known}; to fetch weights from the Hugging Face Hub, "
-                                "pip install huggingface_hub") from None
-    try: return Path(snapshot_download(str(weights), allow_patterns=["*.safetensors", "*.json"]))
-    except Exception as e: # the hub's own errors, the network's, and a malformed name's have no common base
-        raise FileNotFoundError(f"{known}, and the Hugging Face Hub did not give it ({type(e).__name__})") from e
+    try: return from_hub(str(weights), revision)
+    except (FileNotFoundError, ImportError) as e: raise FileNotFoundError(f"{known}, and {e}") from e

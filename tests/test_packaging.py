@@ -94,6 +94,7 @@ def test_metadata(shipped):
     assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {
         "samples",
         "train",
+        "hub",
         "notebooks",
         "dev",
     }
