@@ -9,6 +9,7 @@ parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(root / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
+STATUS = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}     # nbdev's numbers
 extras = {name: cfg[f"{name}_requirements"].split() for name in ("samples", "train", "hub", "notebooks", "dev")}
 extras["dev"] = sum(extras.values(), [])     # to work on the project is to need all of it
 
@@ -21,6 +22,19 @@ setup(
     author=cfg["author"],
     author_email=cfg["author_email"],
     url=cfg["git_url"],
+    project_urls={"Course": f"{cfg['doc_host']}{cfg['doc_baseurl']}", "Source": cfg["git_url"],
+                  "Issues": f"{cfg['git_url']}/issues", "Changes": f"{cfg['git_url']}/blob/{cfg['branch']}/CHANGELOG.md"},
+    classifiers=[
+        f"Development Status :: {STATUS[cfg['status']]}",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3",
+        *(f"Programming Language :: Python :: {version}" for version in ("3.11", "3.12", "3.13")),
+        "Framework :: Jupyter",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Processing",
+        "Typing :: Typed",
+    ],
     license="Apache-2.0",
     keywords=cfg["keywords"].split(),
     python_requires=f">={cfg['min_python']}",

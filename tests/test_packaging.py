@@ -121,3 +121,12 @@ def test_installed_wheel_inpaints(root, built, tmp_path):
     assert said and all(str(target) in line for line in said.splitlines())
     usage = run(target / "bin" / "my3yearold", "--help", cwd=elsewhere, env=environment)
     assert "inpaint" in usage
+
+
+def test_links_and_classifiers(shipped):
+    _, wheel = shipped
+    metadata = next(data.decode() for name, data in wheel.items() if name.endswith(".dist-info/METADATA"))
+    address = "https://github.com/my3yearold/my3yearold"
+    for line in (f"Project-URL: Source, {address}", f"Project-URL: Issues, {address}/issues",
+                 "Classifier: Typing :: Typed", "Classifier: Programming Language :: Python :: 3.13"):
+        assert line in metadata.splitlines(), line
