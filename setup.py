@@ -22,8 +22,12 @@ setup(
     author=cfg["author"],
     author_email=cfg["author_email"],
     url=cfg["git_url"],
-    project_urls={"Course": f"{cfg['doc_host']}{cfg['doc_baseurl']}", "Source": cfg["git_url"],
-                  "Issues": f"{cfg['git_url']}/issues", "Changes": f"{cfg['git_url']}/blob/{cfg['branch']}/CHANGELOG.md"},
+    project_urls={
+        "Course": f"{cfg['doc_host']}{cfg['doc_baseurl']}",
+        "Source": cfg["git_url"],
+        "Issues": f"{cfg['git_url']}/issues",
+        "Changes": f"{cfg['git_url']}/blob/{cfg['branch']}/CHANGELOG.md",
+    },
     classifiers=[
         f"Development Status :: {STATUS[cfg['status']]}",
         "Intended Audience :: Education",
