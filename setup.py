@@ -10,7 +10,8 @@ parser.read(root / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
 STATUS = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}     # nbdev's numbers
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("samples", "train", "hub", "notebooks", "dev")}
+names = "samples", "train", "hub", "completion", "notebooks", "dev"
+extras = {name: cfg[f"{name}_requirements"].split() for name in names}
 extras["dev"] = sum(extras.values(), [])     # to work on the project is to need all of it
 
 setup(

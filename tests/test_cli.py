@@ -18,7 +18,7 @@ from my3yearold.captions import Vocabulary
 from my3yearold.cli import main
 from my3yearold.files import LOCK, MARK
 from my3yearold.model import OrderlessNADE
-from my3yearold.saving import save_model
+from my3yearold.saving import load_model, save_model
 
 SIZE = 16
 
@@ -54,8 +54,8 @@ def pictures(tmp_path):
 def run(weights, tmp_path, monkeypatch, capsys):
     "run(*arguments) -> exit status, sentences on standard error, standard output; writes into tmp_path / 'filled'."
     monkeypatch.chdir(tmp_path)
-    def run(*arguments, weights=weights):
-        status = main(["inpaint", *arguments, "--weights", weights, "--steps", 2, "--samples", 2])
+    def run(*arguments, weights=weights, samples=("--samples", 2)):
+        status = main(["inpaint", *arguments, "--weights", weights, "--steps", 2, *samples])
         spoken = capsys.readouterr()
         return status, re.findall(r"my3yearold: [^\r\n]*", spoken.err), spoken.out
     return run
@@ -740,3 +740,141 @@ def test_a_colour_profile_stays_with_the_pixels(run, tmp_path):
     for name in ("original", "hole", "filled-1", "filled-2"):
         with Image.open(tmp_path / "filled" / "p" / f"{name}.png") as made:
             assert made.info["icc_profile"] == profile and (np.array(made)[:5] == pixels[:5]).all()
+
+
+# --- one file, lines for programs, and what is there already
+
+def test_one_file(run, pictures, tmp_path):
+    before = snapshot(pictures)
+    status, said, printed = run(pictures / "cat.png", "--output", "new/filled cat.png", samples=())
+    assert status == 0 and not said and printed == "1 of 1 pictures filled: new/filled cat.png\n"
+    assert not (tmp_path / "filled").exists() and snapshot(pictures) == before
+    assert [p.name for p in (tmp_path / "new").iterdir()] == ["filled cat.png"]
+    places = tmp_path / "new" / "filled cat.png", pictures / "cat.png"
+    filled, original = (np.array(Image.open(place)) for place in places)
+    known = np.ones((20, 30), dtype=bool)
+    known[5:15, 7:22] = False
+    assert (filled[known] == original[known]).all() and (filled[~known] != original[~known]).any()
+
+
+@pytest.mark.parametrize("arguments, words", [
+    (["cat.png", "--output", "there.png"], "there.png is there already; choose another name, or --force"),
+    (["cat.png", "--output", "x.txt"], "ends in '.txt', which is no kind of picture"),
+    (["cat.png", "--output", "x"], "ends in 'nothing', which"),
+    (["cat.png", "--output", "cat.png", "--force"], "is the picture itself"),
+    (["cat.png", "--output", "x.png", "--samples", "2"], "takes one filling, and --samples asks for 2"),
+    ([".", "--output", "x.png"], "takes one picture, and 2 is named"),
+    (["--output", "x.png"], "takes one picture, and none is named"),
+])
+def test_a_file_that_cannot_be_written(run, pictures, tmp_path, monkeypatch, arguments, words):
+    (pictures / "there.png").write_bytes((pictures / "cat.png").read_bytes())
+    (pictures / "dog & bone.png").unlink()
+    monkeypatch.chdir(pictures)
+    before = snapshot(pictures)
+    status, said, printed = run(*arguments, samples=())
+    assert status == 2 and words in said[-1] and not printed
+    assert snapshot(pictures) == before
+
+
+def test_force_writes_over_a_file(run, pictures, tmp_path):
+    (tmp_path / "x.png").write_bytes(b"old")
+    status, _, _ = run(pictures / "cat.png", "--output", "x.png", "--force", samples=())
+    assert status == 0 and Image.open(tmp_path / "x.png").size == (30, 20)
+
+
+def test_lines_for_programs(run, pictures):
+    (pictures / "eel.png").write_bytes(b"no picture")
+    status, said, printed = run(pictures, "--json")
+    found = [json.loads(line) for line in printed.splitlines()]
+    assert status == 2 and [f["status"] for f in found] == ["filled", "filled", "failed"]
+    assert found[0]["folder"] == os.path.join("filled", "cat") and len(found[0]["bits_per_dim"]) == 2
+    assert "eel.png" in found[2]["error"] and any("eel" in line for line in said)
+
+
+def test_quiet(weights, pictures, tmp_path, capsys):
+    assert main(["inpaint", pictures / "cat.png", "--quiet", "--weights", weights, "--steps", 2,
+                 "--out", tmp_path / "filled"]) == 0
+    assert capsys.readouterr() == ("", "")
+
+
+def test_quiet_still_says_what_went_wrong(run, pictures):
+    status, said, printed = run(pictures / "cow.png", "--quiet")
+    assert status == 2 and len(said) == 1 and not printed
+
+
+def test_what_is_there_is_kept(run, pictures, tmp_path):
+    run(pictures)
+    out = tmp_path / "filled"
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
+    status, _, printed = run(pictures)
+    assert status == 0 and "0 of 2 pictures filled, 2 were there already (--force fills again)" in printed
+    assert before == {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
+    printed = run(pictures, "--json")[2]
+    assert [json.loads(line)["status"] for line in printed.splitlines()] == ["kept", "kept"]
+
+
+@pytest.mark.parametrize("change", ["settings", "picture", "mask", "weights", "file gone", "force"])
+def test_what_is_there_is_filled_again_if_anything_differs(run, pictures, weights, tmp_path, change):
+    mask, only = tmp_path / "mask.png", pictures / "cat.png"
+    Image.new("L", (30, 20), 255).save(mask)
+    options: list = [only, "--mask", mask]
+    assert "1 of 1 pictures filled:" in run(*options)[2]
+    assert "1 were there already" in run(*options)[2]
+    if change == "settings": options += ["--temperature", 0.5]
+    if change == "force": options += ["--force"]
+    if change == "picture": Image.new("RGB", (30, 20), "red").save(only)
+    if change == "file gone": (tmp_path / "filled" / "cat" / "filled-2.png").unlink()
+    if change == "mask":
+        hole = Image.new("L", (30, 20), 255)
+        hole.putpixel((0, 0), 0)
+        hole.save(mask)
+    if change == "weights":
+        model, vocabulary, card = load_model(weights)
+        with torch.no_grad(): next(model.parameters()).add_(0.5)
+        save_model(tmp_path / "w", model, vocabulary, card)
+        (tmp_path / "w").rename(tmp_path / "other")
+        assert "1 of 1 pictures filled:" in run(*options, weights=tmp_path / "other")[2]
+        return
+    assert "1 of 1 pictures filled:" in run(*options)[2]
+    assert "1 were there already" in run(*[o for o in options if o != "--force"])[2]
+
+
+def test_a_run_that_was_stopped_goes_on(run, pictures, monkeypatch):
+    from my3yearold.inpaint import Inpainter
+    fill = Inpainter.__call__
+    def stopped(self, picture, *rest, **options):
+        stopped.calls += 1
+        if stopped.calls == 2: raise KeyboardInterrupt
+        return fill(self, picture, *rest, **options)
+    stopped.calls = 0
+    monkeypatch.setattr(Inpainter, "__call__", stopped)
+    assert run(pictures)[0] == 130
+    assert "1 of 2 pictures filled, 1 were there already" in run(pictures)[2]
+    assert stopped.calls == 3
+
+
+@pytest.mark.parametrize("line, expected, unexpected", [
+    ("my3yearold in", ["inpaint"], ["train"]),
+    ("my3yearold inpaint --ca", ["--caption", "--captions"], ["--mask"]),
+    ("my3yearold train --learn", ["--learning-rate", "--learned-start"], ["--run"]),
+    ("my3yearold evaluate --split ", ["train", "valid"], ["--split"]),
+])
+def test_the_tab_key(tmp_path, line, expected, unexpected):
+    pytest.importorskip("argcomplete")
+    told = tmp_path / "told"
+    environment = os.environ | dict(_ARGCOMPLETE="1", _ARGCOMPLETE_SHELL="bash", _ARGCOMPLETE_STDOUT_FILENAME=str(told),
+                                    _ARGCOMPLETE_IFS="\n", COMP_LINE=line, COMP_POINT=str(len(line)))
+    script = "import sys; from my3yearold import main; sys.argv = ['my3yearold']; main()"
+    subprocess.run([sys.executable, "-c", script], env=environment, timeout=120)
+    words = [word.strip() for word in told.read_text().splitlines()]
+    assert set(expected) <= set(words) and not set(unexpected) & set(words)
+
+
+@pytest.mark.parametrize("arguments, keys", [
+    (["data", "scenes"], {"source", "split", "pictures"}),
+    (["evaluate", "--pictures", 2, "--evaluations", 2, "--weights", "WEIGHTS"], {"weights", "whole", "seed"}),
+])
+def test_json_of_the_other_commands(weights, capsys, arguments, keys):
+    assert main([weights if a == "WEIGHTS" else a for a in arguments] + ["--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert keys <= found.keys(), found

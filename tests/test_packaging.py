@@ -95,6 +95,7 @@ def test_metadata(shipped):
         "samples",
         "train",
         "hub",
+        "completion",
         "notebooks",
         "dev",
     }
