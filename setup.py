@@ -10,7 +10,8 @@ parser.read(root / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
 extras = {name: cfg[f"{name}_requirements"].split() for name in ("samples", "train", "notebooks", "dev")}
-extras["dev"] = sum(extras.values(), [])     # to work on the project is to need all of it
+extras["dev"] = sum(extras.values(), [])     # to work on the project is to need all of it ...
+extras["site"] = cfg["site_requirements"].split()    # ... but what builds the site
 
 setup(
     name=cfg["lib_name"],

@@ -61,7 +61,7 @@ def test_metadata(shipped):
     assert entry_points["console_scripts"]["my3yearold"] == "my3yearold:main"
     bare = {line.split()[1].split(">")[0] for line in info["METADATA"].splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line}
     assert bare == {"torch", "numpy", "pillow", "matplotlib", "tqdm", "safetensors", "msgspec", "filelock"}
-    assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {"samples", "train", "notebooks", "dev"}
+    assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {"samples", "train", "notebooks", "dev", "site"}
 
 
 def test_installed_wheel_inpaints(root, built, tmp_path):
