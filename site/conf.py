@@ -3,6 +3,9 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+from docutils import nodes
+from sphinx.application import Sphinx
+
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]          # the modules of this checkout, and docments
 
@@ -56,3 +59,15 @@ html_theme_options = {
     "back_to_top_button": False,
 }
 copybutton_exclude = ".linenos, .gp, .go"
+
+
+def keep_punctuation(app: Sphinx, doctree: nodes.document) -> None:
+    "A comma after a formula never begins a line: a word joiner holds it."
+    for formula in list(doctree.findall(nodes.math)):
+        after = formula.next_node(descend=False, siblings=True)
+        if isinstance(after, nodes.Text) and after[0] in ",.;:!?)":
+            formula.parent.replace(after, nodes.Text("\u2060" + after))
+
+
+def setup(app: Sphinx) -> None:
+    app.connect("doctree-read", keep_punctuation)
