@@ -98,6 +98,7 @@ def test_metadata(shipped):
         "completion",
         "notebooks",
         "dev",
+        "site",
     }
 
 
