@@ -281,7 +281,8 @@ def test_faults_are_seen_in_a_browser(site, served, tab):
     page = site / "planted.html"
     page.write_text(
         '<link rel="icon" href="data:,"><div class="math">$x$</div><div style="width: 600px">x</div>'
-        '<script src="gone.js"></script><img src="http://127.0.0.2:9/x.png"><script>console.error("planted"); gone()</script>'
+        '<script src="gone.js"></script><img src="http://127.0.0.2:9/x.png">'
+        '<script>console.error("planted"); gone()</script>'
     )
     try: found = faults_of(tab, served + page.name)
     finally: page.unlink()
