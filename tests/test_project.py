@@ -11,6 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import nbformat
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -253,3 +254,14 @@ def test_files_are_small():
         for name, size in megabytes.items()
         if size > (1 if name.endswith(".ipynb") else 15 if name.endswith(".safetensors") else 10)
     ] == []
+
+
+@each_page
+def test_opens_in_colab(path):
+    notebook = nbformat.read(path, as_version=4)
+    opening = next(cell.source for cell in notebook.cells if cell.cell_type == "markdown")
+    address = "https://colab.research.google.com/github/my3yearold/my3yearold/blob/main/nbs"
+    assert f"[![Open in Colab](images/colab.svg)]({address}/{path.name})" in opening
+    [mine] = [cell.source for cell in notebook.cells if 'find_spec("my3yearold")' in cell.source]
+    [first] = [cell.source for cell in nbformat.read(PAGES[0], as_version=4).cells if "find_spec" in cell.source]
+    assert mine == first and mine.startswith("#| hide\n")
