@@ -9,7 +9,7 @@ parser = ConfigParser(delimiters=["="], interpolation=None)
 parser.read(root / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
-extras = {name: cfg[f"{name}_requirements"].split() for name in ("samples", "train", "notebooks", "dev")}
+extras = {name: cfg[f"{name}_requirements"].split() for name in ("samples", "train", "notebooks", "play", "dev")}
 extras["dev"] = sum(extras.values(), [])     # to work on the project is to need all of it
 
 setup(

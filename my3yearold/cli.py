@@ -7,7 +7,7 @@ __all__ = ['PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named', 'capti
            'cause', 'report', 'warnings_as_lines', 'Result', 'write_result', 'covered', 'section', 'results_in',
            'write_index', 'inpaint', 'fill_one', 'add_train', 'plain_type', 'train', 'shell_path', 'add_data', 'data',
            'Parser', 'named_thing', 'noted_thing', 'words', 'counted', 'seed', 'add_inpaint', 'add_evaluate',
-           'evaluate', 'Patient', 'spin_less', 'parse', 'main', 'attempt']
+           'evaluate', 'add_play', 'play', 'Patient', 'spin_less', 'parse', 'main', 'attempt']
 
 # %% ../nbs/26_cli.ipynb #40e45496
 import argparse, dataclasses, hashlib, html, io, os, shlex, sys, tempfile, traceback, typing, warnings
@@ -467,6 +467,19 @@ def evaluate(args: Args) -> int: # exit status
         print(f"{name.replace('_', ' '):24s} {mean:8.3f} +- {error:.3f} {unit} ({pictures} pictures)")
     return 0
 
+# %% ../nbs/26_cli.ipynb #893bc5f9
+def add_play(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=named_thing,
+                        help="photos, scenes, a folder or a Hugging Face Hub id [those that go with the picture]")
+    parser.add_argument("--port", type=int, help="of this machine, 1024 to 65535 [the first that is free from 8866 on]")
+    parser.add_argument("--no-browser", action="store_true", help="open none, only say the address")
+
+def play(args: Args) -> int: # exit status
+    "`my3yearold play`"
+    from my3yearold.playground import serve
+    serve(args.weights, args.port, not args.no_browser, lambda text: print(printable(text), flush=True))
+    return 0
+
 # %% ../nbs/26_cli.ipynb #f6df1d21
 COMMANDS = {
     "inpaint": (add_inpaint, inpaint, "fill the hole of pictures according to their captions",
@@ -476,6 +489,7 @@ COMMANDS = {
     "evaluate": (add_evaluate, evaluate, "say how good weights are on a data set",
                  "example: my3yearold evaluate --weights scenes --data scenes"),
     "data": (add_data, data, "say what is in a data set", "example: my3yearold data inpainting.tar.bz2"),
+    "play": (add_play, play, "paint a hole in a page and watch it being filled", "example: my3yearold play"),
 }
 
 class Patient:
@@ -497,7 +511,7 @@ def parse(argv: list[str]) -> Args:
     parser = Parser(prog="my3yearold", description="Fill a hole in a picture according to a caption.",
                     epilog=COMMANDS["inpaint"][3])
     parser.add_argument("--version", action="version", version=f"my3yearold {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{inpaint,train,evaluate,data}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="{inpaint,train,evaluate,data,play}")
     for name, (add_flags, run, summary, example) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, epilog=example)
         if argv[:1] == [name]: add_flags(command)

@@ -41,7 +41,7 @@ def test_modules_and_weights_are_shipped(built, shipped):
     copy, _ = built
     sdist, wheel = shipped
     package = copy / "my3yearold"
-    assert (package / "templates" / "player.html").is_file()
+    assert {"player.html", "canvas.js", "fillings.js", "playground.css", "voila.html.j2"} <= {path.name for path in package.glob("templates/*")}
     wanted = {path.relative_to(copy).as_posix() for path in [*package.glob("*.py"), *package.glob("weights/*/*"), *package.glob("templates/*"), package / "py.typed"]}
     assert wanted <= sdist
     assert {name for name in wheel if ".dist-info/" not in name} == wanted        # and nothing else: no notebooks, no tests
@@ -61,7 +61,7 @@ def test_metadata(shipped):
     assert entry_points["console_scripts"]["my3yearold"] == "my3yearold:main"
     bare = {line.split()[1].split(">")[0] for line in info["METADATA"].splitlines() if line.startswith("Requires-Dist:") and "extra ==" not in line}
     assert bare == {"torch", "numpy", "pillow", "matplotlib", "tqdm", "safetensors", "msgspec", "filelock"}
-    assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {"samples", "train", "notebooks", "dev"}
+    assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {"samples", "train", "notebooks", "play", "dev"}
 
 
 def test_installed_wheel_inpaints(root, built, tmp_path):
