@@ -166,7 +166,7 @@ function render({ model, el }) {
     for (const canvas of [picture, cover]) [canvas.width, canvas.height] = [width, height];
     stage.classList.toggle("small", Math.max(width, height) <= 256);
     stage.style.aspectRatio = `${width} / ${height}`;
-    stage.style.maxWidth = `min(100%, calc(70vh * ${width / height}))`;
+    stage.style.maxWidth = `min(100%, calc(62vh * ${width / height}))`;
     size.max = Math.ceil(Math.max(width, height) / 4);
     size.value = state.size = Math.max(2, Math.round(Math.max(width, height) / 12));
     state.hole = new Hole(width, height, mask.byteLength === Math.ceil(width * height / 8) ? mask : model.get("start"));
