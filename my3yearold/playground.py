@@ -107,12 +107,13 @@ class Frames:
     "Turns the states of a chain into pictures for the screen, one for each filling."
     def __init__(self, cutout: Cutout, limit: int = 480) -> None: # of the job; pixels
         self.small, self.known = preview(cutout, limit), cutout.given
-    def __call__(self, state: State) -> list[Image.Image]:
-        images = state.images
-        if images.shape[1:] == self.known.shape[-3:]:                  # the smallest size, drawn from nothing
-            self.known = self.known | state.redrawn.cpu()
-            images = painted_hole(images.cpu(), self.known)
-        return [self.small.put_back(one.cpu()) for one in images]
+    def note(self, state: State) -> None:
+        "What is drawn by now; to be called with each state of the smallest size, in order."
+        if state.redrawn.shape[1:] == self.known.shape[-3:]: self.known = self.known | state.redrawn.cpu()
+    def show(self, state: State) -> list[Image.Image]:
+        images = state.images.cpu()
+        if images.shape[1:] == self.known.shape[-3:]: images = painted_hole(images, self.known)
+        return [self.small.put_back(one) for one in images]
 
 def cutout_of(job: Job, size: int) -> Cutout: # of the weights
     "What the pipeline will make of the picture."
@@ -124,15 +125,15 @@ def draw(
     pipe: Inpainter, job: Job,
     on_frame: Callable[[int, int, list[Image.Image]], Any], # step, number of steps, a picture for each filling
     stop: threading.Event,                                  # when set, the chain ends after its step
-    pause: float = 0.04,                                    # seconds between frames, at least
+    pause: float = 0.04, short: int = 64,                   # seconds between frames, of chains of more steps than this
 ) -> tuple[Inpainting, list[str]]: # what the pipeline returned, and its warnings
     "Run a chain. Errors are those of the pipeline."
     frames, last = Frames(cutout_of(job, pipe.model.config["size"])), 0.0
     def on_step(pipe, step, num_steps, state):
         nonlocal last
-        shown = frames(state)
-        if time.monotonic() - last >= pause or step + 1 == num_steps:
-            on_frame(step, num_steps, shown)
+        frames.note(state)
+        if num_steps <= short or time.monotonic() - last >= pause or step + 1 == num_steps:
+            on_frame(step, num_steps, frames.show(state))
             last = time.monotonic()
         return not stop.is_set()
     with warnings.catch_warnings(record=True) as heard:
@@ -327,7 +328,7 @@ class Results:
     def holed(self) -> Image.Image:
         "The preview of the picture with its hole chequered."
         small = preview(self.cutout)
-        square = max(2, max(small.picture.size) // 48)
+        square = max(4, max(small.picture.size) // 48)
         return to_pil(painted_hole(pixels_of(small.picture), ~small.hole.expand(3, -1, -1), square))
 
     @cached_property

@@ -219,6 +219,7 @@ def test_paint_fill_and_look(seen):
     assert not seen.pixels()[1].any()
     seen.paint(ZIGZAG)
     assert (seen.pixels()[1] == hole).all()                          # drawn again
+    seen.write("evaluations", "24")
     seen.press("Fill")
     seen.wait_for("Done.")
     seen.find(".shelf button").wait_for()
@@ -343,7 +344,9 @@ def test_figures(browser, server, tmp_path):
         seen.press("Clear")
         seen.setting("caption").fill("")
         shoot(3)
-        for stroke in ([(0.25, 0.45), (0.4, 0.35)], [(0.4, 0.35), (0.6, 0.4)], [(0.6, 0.5), (0.3, 0.52)], [(0.3, 0.6), (0.62, 0.62)], [(0.6, 0.7), (0.3, 0.7)]):
+        seen.find(".tools input[type=range]").fill("14")
+        corners = [(0.12, 0.46), (0.5, 0.48), (0.14, 0.58), (0.5, 0.64), (0.14, 0.7), (0.5, 0.78), (0.16, 0.82), (0.42, 0.86), (0.52, 0.6)]
+        for stroke in zip(corners, corners[1:]):
             seen.paint(stroke)
             shoot()
         text = "a large yellow circle"
@@ -359,12 +362,12 @@ def test_figures(browser, server, tmp_path):
         with Image.open(gif) as film: assert film.n_frames >= 20
         assert gif.stat().st_size < 1.5e6
     with visit(browser, server[1], "desk") as seen:
-        seen.page.set_viewport_size(dict(width=1180, height=860))
+        seen.page.set_viewport_size(dict(width=1180, height=960))
         seen.page.locator(".my3yearold .widget-readout").last.fill("4")
         seen.page.locator(".my3yearold .widget-readout").last.press("Enter")
         seen.press("Fill")
         seen.wait_for("Done.")
         seen.page.mouse.move(0, 0)
-        picture = Image.open(io.BytesIO(seen.find(".columns").screenshot())).convert("RGB")
+        picture = Image.open(io.BytesIO(seen.page.screenshot())).convert("RGB")
         picture.quantize(128, kmeans=1, dither=Image.Dither.NONE).save(folder / "playground.png", optimize=True)
         assert (folder / "playground.png").stat().st_size < 1e5

@@ -57,7 +57,7 @@ class Hole { // which pixels are painted
 }
 
 function board(hole) { // -> ImageData: the hole's pattern, clear elsewhere
-  const square = Math.max(2, Math.floor(Math.max(hole.width, hole.height) / 48));
+  const square = Math.max(4, Math.floor(Math.max(hole.width, hole.height) / 48));
   const image = new ImageData(hole.width, hole.height), words = new Uint32Array(image.data.buffer);
   const [dark, light] = [112, 144].map(grey => (255 << 24 | grey << 16 | grey << 8 | grey) >>> 0);
   for (let y = 0, i = 0; y < hole.height; y++)
