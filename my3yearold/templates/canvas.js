@@ -103,7 +103,7 @@ async function upload(model, file) {
 }
 
 function render({ model, el }) {
-  const picture = element("canvas"), cover = element("canvas", { className: "cover" });
+  const picture = element("canvas"), cover = element("canvas", { className: "cover", tabIndex: 0 });
   const ring = element("div", { className: "ring" });
   const stage = element("div", { className: "stage" }, picture, cover, ring);
   const status = element("output"), progress = element("progress", { max: 1, value: 0 });
@@ -199,6 +199,7 @@ function render({ model, el }) {
     if (model.get("locked") || state.drawing || event.button > 0) return;
     event.preventDefault();
     cover.setPointerCapture(event.pointerId);
+    cover.focus({ preventScroll: true });
     uncover();
     state.hole.remember();
     state.drawing = { pointer: event.pointerId, from: place(event) };
@@ -217,6 +218,12 @@ function render({ model, el }) {
     send();
   };
   cover.onpointerleave = () => { ring.hidden = true; };
+  el.onkeydown = event => {
+    if (event.key.toLowerCase() !== "z" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault();
+    actions.undo();
+  };
+  el.dataset.lmSuppressShortcuts = true; // or JupyterLab takes the key for the notebook
   stage.ondragover = event => event.preventDefault();
   stage.ondrop = event => { event.preventDefault(); actions.upload(event.dataTransfer.files[0]); };
 
