@@ -30,8 +30,8 @@ from .captions import tokens
 from .coarse_to_fine import Pyramid, any_size, halved
 from .cutout import KINDS, Cutout, as_picture, everyday_hole, pixels_of
 from .files import out_of_memory, printable
-from .inpaint import CENTRAL, TEMPERATURES, Inpainter, Inpainting, check_settings, preview
-from .inpaint import strategies
+from .inpaint import (CENTRAL, TEMPERATURES, Inpainter, Inpainting, check_settings, preview,
+                                strategies)
 from .likelihood import caption_gain
 from .pictures import read_picture, sample_photographs, to_srgb
 from .sampling import State
@@ -132,7 +132,8 @@ def draw(
     def on_step(pipe, step, num_steps, state):
         nonlocal last
         frames.note(state)
-        if num_steps <= short or time.monotonic() - last >= pause or step + 1 == num_steps:
+        end = step + 1 == num_steps or stop.is_set()
+        if end or num_steps <= short or time.monotonic() - last >= pause:
             on_frame(step, num_steps, frames.show(state))
             last = time.monotonic()
         return not stop.is_set()
@@ -403,6 +404,7 @@ class _Threads(_Parts):
         self.running: threading.Thread | None = None                # the chain's
         self.results: Results | None = None
         self.frames: list[Image.Image] = []
+        self.done = 0, 0                                            # steps of the latest chain, and how many it had
 
     def _thread(self, work, *args): return threading.Thread(target=self._guarded, args=(work, *args), daemon=True)
 
@@ -440,7 +442,9 @@ class _Chains(_Threads):
             self.fillings.costs = [f"seed {results.job.seed + i}: {each:.2f} bits/dim" for i, each in enumerate(bits)]
             self.fillings.pictures = [thumbnail(one) for one in results.result.images]
             self.fillings.words = tokens(results.caption, vocabulary.level)
-            self.fillings.unknown, self.fillings.lines = vocabulary.unknown(results.caption), results.job.lines
+            self.fillings.unknown, (step, steps) = vocabulary.unknown(results.caption), self.done
+            early = f"# This draws all {steps:,} steps; what was shown was stopped after {step:,}.\n" * (step < steps)
+            self.fillings.lines = early + results.job.lines
 
     def _save(self, what):
         if self.results is None: return

@@ -104,6 +104,7 @@ def test_stop_within_a_second(play, scene):
     step, num_steps = play.done
     assert 0 < done <= step / num_steps < 0.5 and num_steps == 512
     assert play.canvas.status.startswith(f"Stopped after {step} of 512 steps.")
+    assert play.fillings.lines.startswith(f"# This draws all 512 steps; what was shown was stopped after {step}.")
     differs = (np.array(play.results.result.images[0]) != np.array(scene)).any(-1)
     assert differs[play.hole].mean() > 0.9 and not differs[~play.hole].any()
 
