@@ -8,7 +8,7 @@ __all__ = ['QUICK', 'PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named
            'covered', 'section', 'results_in', 'write_index', 'inpaint', 'named_in', 'attempt_job', 'fill_one',
            'kept_in', 'check_output', 'write_picture', 'add_train', 'plain_type', 'train', 'shell_path', 'add_data',
            'data', 'Parser', 'named_thing', 'noted_thing', 'words', 'counted', 'seed', 'add_inpaint', 'add_evaluate',
-           'evaluate', 'Patient', 'spin_less', 'parse', 'main', 'attempt']
+           'evaluate', 'add_play', 'play', 'Patient', 'spin_less', 'parse', 'main', 'attempt']
 
 # %% ../nbs/26_cli.ipynb #40e45496
 import argparse, dataclasses, hashlib, html, io, json, os, shlex, sys, tempfile, traceback, typing, warnings
@@ -561,6 +561,19 @@ def evaluate(args: Args) -> int: # exit status
         print(f"{name.replace('_', ' '):24s} {mean:8.3f} +- {error:.3f} {unit} ({pictures} pictures)")
     return 0
 
+# %% ../nbs/26_cli.ipynb #1d3a979f
+def add_play(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--weights", type=named_thing,
+                        help="photos, scenes, a folder or a Hugging Face Hub id [those that go with the picture]")
+    parser.add_argument("--port", type=int, help="of this machine, 1024 to 65535 [the first that is free from 8866 on]")
+    parser.add_argument("--no-browser", action="store_true", help="open none, only say the address")
+
+def play(args: Args) -> int: # exit status
+    "`my3yearold play`"
+    from my3yearold.playground import serve
+    serve(args.weights, args.port, not args.no_browser, lambda text: print(printable(text), flush=True))
+    return 0
+
 # %% ../nbs/26_cli.ipynb #f6df1d21
 COMMANDS = {
     "inpaint": (add_inpaint, inpaint, "fill the hole of pictures according to their captions",
@@ -570,6 +583,7 @@ COMMANDS = {
     "evaluate": (add_evaluate, evaluate, "say how good weights are on a data set",
                  "example: my3yearold evaluate --weights scenes --data scenes"),
     "data": (add_data, data, "say what is in a data set", "example: my3yearold data inpainting.tar.bz2"),
+    "play": (add_play, play, "paint a hole in a page and watch it being filled", "example: my3yearold play"),
 }
 
 class Patient:
@@ -592,7 +606,7 @@ def parse(argv: list[str]) -> Args:
                     epilog=COMMANDS["inpaint"][3])
     complete = "_ARGCOMPLETE" in os.environ                                # a shell asks what could follow
     parser.add_argument("--version", action="version", version=f"my3yearold {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="{inpaint,train,evaluate,data}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar=f"{{{','.join(COMMANDS)}}}")
     for name, (add_flags, run, summary, example) in COMMANDS.items():
         command = commands.add_parser(name, help=summary, description=summary, epilog=example)
         if complete or argv[:1] == [name]: add_flags(command)

@@ -48,7 +48,8 @@ def test_modules_and_weights_are_shipped(built, shipped):
     copy, _ = built
     sdist, wheel = shipped
     package = copy / "my3yearold"
-    assert (package / "templates" / "player.html").is_file()
+    templates = {path.name for path in package.glob("templates/*")}
+    assert {"player.html", "canvas.js", "fillings.js", "playground.css", "voila.html.j2"} <= templates
     wanted = {
         path.relative_to(copy).as_posix()
         for path in [
@@ -97,6 +98,7 @@ def test_metadata(shipped):
         "hub",
         "completion",
         "notebooks",
+        "play",
         "dev",
         "site",
     }
