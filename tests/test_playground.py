@@ -329,7 +329,8 @@ def test_undrawn_values_are_never_black(pipe):
 # ---- where the extra is missing ----
 
 def test_without_the_extra(root):
-    script = "import sys; sys.modules['anywidget'] = None\nfrom my3yearold.cli import main\nsys.exit(main(['play', '--no-browser']))"
+    script = ("import sys; sys.modules['anywidget'] = None\n"
+              "from my3yearold.cli import main\nsys.exit(main(['play', '--no-browser']))")
     done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
     assert (
         done.returncode == 2 and 'pip install "my3yearold[play]"' in done.stderr and len(done.stderr.splitlines()) == 1

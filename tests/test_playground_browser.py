@@ -30,7 +30,8 @@ from playwright.sync_api import sync_playwright
 from my3yearold.show import animate
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run".split()
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run"]
 SCREENS = {"desk": dict(viewport=dict(width=1280, height=900)),
            "phone": dict(viewport=dict(width=390, height=844), has_touch=True, is_mobile=True, device_scale_factor=2)}
 # console errors that do no harm: JupyterLab looks for language servers, which may not be there
@@ -186,7 +187,8 @@ class Visit:
         if "/doc/" in address: self.run_notebook()
         self.find(".cover").wait_for()
         self.page.wait_for_function(
-            "document.querySelector('.my3yearold-canvas canvas').width > 1 && document.querySelector('.stage').dataset.shown === 'false'"
+            "document.querySelector('.my3yearold-canvas canvas').width > 1"
+            " && document.querySelector('.stage').dataset.shown === 'false'"
         )
         self.page.evaluate(WATCH)
 
