@@ -118,6 +118,10 @@ def test_links_lead_somewhere(site):
     assert list(dead_links(site)) == []
 
 
+def test_page_names_are_links(site):
+    assert '<a class="reference internal" href="19_gibbs.html"><span class="doc">19_gibbs</span></a>' in (site / "22_strategies.html").read_text("utf-8")
+
+
 def test_nothing_is_asked_of_another_host(site):
     assert list(foreign_loads(site)) == []
 
