@@ -10,8 +10,7 @@ parser.read(root / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
 extras = {name: cfg[f"{name}_requirements"].split() for name in ("samples", "train", "notebooks", "dev")}
-extras["dev"] = sum(extras.values(), [])     # to work on the project is to need all of it ...
-extras["site"] = cfg["site_requirements"].split()    # ... but what builds the site
+extras["dev"] = sum(extras.values(), [])     # to work on the project is to need all of it
 
 setup(
     name=cfg["lib_name"],
@@ -28,7 +27,7 @@ setup(
     packages=[cfg["lib_path"]],
     package_data={cfg["lib_path"]: ["weights/*/*", "templates/*", "py.typed"]},
     install_requires=cfg["requirements"].split(),
-    extras_require=extras,
+    extras_require=extras | {"site": cfg["site_requirements"].split()},      # not in dev: few build the site
     entry_points={"console_scripts": cfg["console_scripts"].split()},
     zip_safe=False,
 )

@@ -1,6 +1,7 @@
 """Sphinx's configuration of the course as a site. `python site/build.py` is what uses it."""
 import sys
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 
 from docutils import nodes
@@ -23,12 +24,14 @@ nitpicky = False                                      # types of other projects 
 
 nb_execution_mode = "off"                             # the committed outputs are shown
 nb_merge_streams = True
+nb_ipywidgets_js: dict = {}                           # widgets need a kernel; no scripts from a server
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4
 myst_dmath_double_inline = True
 
 autodoc_default_options = {"members": True, "undoc-members": True, "special-members": "__call__",
                            "member-order": "bysource"}
+autodoc_mock_imports = [name for name in ("anywidget", "ipywidgets", "huggingface_hub") if find_spec(name) is None]
 autodoc_typehints = "none"                            # docments lists them
 autodoc_preserve_defaults = True
 autodoc_inherit_docstrings = False
@@ -46,6 +49,8 @@ html_favicon = "static/favicon.svg"
 html_static_path = ["static", str(MATHJAX)]
 html_css_files = ["site.css"]
 html_copy_source = False
+html_use_index = False                                # there is the search, and the reference's own list
+html_domain_indices = False
 html_show_sourcelink = False
 html_context = {"default_mode": "auto"}
 html_theme_options = {
