@@ -2,7 +2,7 @@
 import dataclasses
 import inspect
 import re
-from typing import Annotated, Any, get_args, get_origin
+from typing import Any, get_type_hints
 
 from fastcore.docments import docments
 from sphinx.application import Sphinx
@@ -22,7 +22,8 @@ def as_rst(text: str) -> str:
 
 
 def type_name(annotation: Any) -> str: # without what msgspec checks of it
-    while get_origin(annotation) is Annotated: annotation = get_args(annotation)[0]
+    holder = type("Holder", (), {"__annotations__": {"it": annotation}})
+    if not isinstance(annotation, str): annotation = get_type_hints(holder)["it"]        # no Annotated, however deep
     return stringify_annotation(annotation, "smart")
 
 

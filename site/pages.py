@@ -47,7 +47,8 @@ def module_of(notebook: dict[str, Any]) -> str | None: # the module it exports
 
 
 def title_of(notebook: dict[str, Any]) -> str:
-    return next(line for cell in notebook["cells"] for line in cell["source"].splitlines() if line.startswith("# "))[2:]
+    prose = "\n".join(cell["source"] for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    return next(line for line in prose.splitlines() if line.startswith("# "))[2:]
 
 
 def label(page: str) -> str: # for the list of pages: its number, and its title up to the colon
@@ -62,11 +63,17 @@ def slug(heading: str) -> str: # the anchor that GitHub, and MyST, give a headin
     return github_slugify(heading.replace("`", ""))
 
 
+def alt_of(tag: str) -> str: # <img alt="a badge" ...> -> a badge
+    found = re.search(r"\balt=[\"']([^\"']*)", tag)
+    return found[1] if found else "picture"
+
+
 def in_place(text: str) -> str:
     """Links out of nbs/ lead to the repository, links to headings to the form their anchors have here; pictures on
     other hosts become words."""
     repository = f"{settings()['git_url']}/blob/{settings()['branch']}/"
     text = re.sub(r"!\[([^]]*)\]\(https?:[^)\s]+\)", r"\1", text)
+    text = re.sub(r"<img\b[^>]*\bsrc=[\"']https?:[^>]*>", lambda m: alt_of(m[0]), text)
     text = re.sub(r"\]\(\.\./", f"]({repository}", text)
     return re.sub(r"(\]\((?:\w+\.ipynb)?#)([^)\s]+)\)", lambda m: f"{m[1]}{slug(m[2].replace('-', ' '))})", text)
 
