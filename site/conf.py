@@ -48,6 +48,7 @@ html_title = project
 html_favicon = "static/favicon.svg"
 html_static_path = ["static", str(MATHJAX)]
 html_css_files = ["site.css"]
+html_js_files = [("excerpts.js", {"defer": "defer"})]
 html_copy_source = False
 html_use_index = False                                # there is the search, and the reference's own list
 html_domain_indices = False

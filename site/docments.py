@@ -32,19 +32,24 @@ def helps(thing: Any) -> dict[str, str]: # field -> its help, of a dataclass who
     return {field.name: field.metadata["help"] for field in dataclasses.fields(thing) if "help" in field.metadata}
 
 
+def fields_of(thing: Any) -> dict[str, dict[str, Any]]: # field -> its comment and type, of a NamedTuple or a Struct
+    "What docments knows of dataclasses only."
+    names = getattr(thing, "_fields", ()) or getattr(thing, "__struct_fields__", ())
+    if not inspect.isclass(thing) or not names: return {}
+    comments = dict(re.findall(r"^ +(\w+):[^#\n]*#\s*(.*)", inspect.getsource(thing), re.MULTILINE))
+    return {name: {"docment": comments.get(name), "anno": get_type_hints(thing).get(name)} for name in names}
+
+
 def field_list(thing: Any) -> list[str]:
     "What a function or class takes and returns, as Sphinx's field list."
     said, lines = helps(thing), []
-    for name, about in docments(thing, full=True, returns=True).items():
-        if name in SKIPPED: continue
+    for name, about in (fields_of(thing) or docments(thing, full=True, returns=True)).items():
+        if name in SKIPPED or name == "return" and inspect.isclass(thing): continue
         words = as_rst(" ".join(str(about["docment"] or said.get(name) or "").split()))
         known = about["anno"] not in (inspect.Parameter.empty, None)
-        if name == "return":
-            if words: lines.append(f":returns: {words}")
-            if known: lines.append(f":rtype: {type_name(about['anno'])}")
-        else:
-            lines.append(f":param {name}: {words}")
-            if known: lines.append(f":type {name}: {type_name(about['anno'])}")
+        what, its_type = ("returns", "rtype") if name == "return" else (f"param {name}", f"type {name}")
+        if words or name != "return": lines.append(f":{what}: {words}")
+        if known: lines.append(f":{its_type}: {type_name(about['anno'])}")
     return lines
 
 

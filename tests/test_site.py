@@ -179,9 +179,10 @@ def test_reference_has_what_the_module_exports(site, name):
 
 def test_reference_has_the_docments(site):
     "The comment behind a parameter, and a dataclass's field with its help."
-    words = {name: " ".join(words_of(site / "reference" / f"{name}.html").split()) for name in ("gibbs", "config")}
+    words = {name: " ".join(words_of(site / "reference" / f"{name}.html").split()) for name in ("gibbs", "config", "scenes")}
     assert "eta (float) – share of the chain after which alpha_min is reached" in words["gibbs"]
     assert "run (str) – the run folder" in words["config"]
+    assert "box (tuple) – (top, left, bottom, right), half open" in words["scenes"]
 
 
 @pytest.mark.parametrize("written, shown", [
@@ -311,6 +312,8 @@ def test_search_finds(served, tab):
     tab.goto(f"{served}search.html?q=zoneout")
     tab.wait_for_selector("#search-results ul.search li a")
     assert any("05_qrnn.html" in link.get_attribute("href") for link in tab.query_selector_all("#search-results li a"))
+    tab.wait_for_selector("#search-results p.context")
+    assert "System Settings" not in tab.text_content("#search-results")         # excerpts are of the text, not of what is around it
     assert tab.faults == []
 
 
