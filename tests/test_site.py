@@ -122,7 +122,9 @@ def test_links_lead_somewhere(site):
 
 
 def test_page_names_are_links(site):
-    assert '<a class="reference internal" href="19_gibbs.html"><span class="doc">19_gibbs</span></a>' in (site / "22_strategies.html").read_text("utf-8")
+    assert '<a class="reference internal" href="19_gibbs.html"><span class="doc">19_gibbs</span></a>' in (
+        site / "22_strategies.html"
+    ).read_text("utf-8")
 
 
 def test_nothing_is_asked_of_another_host(site):
@@ -179,19 +181,33 @@ def test_reference_has_what_the_module_exports(site, name):
 
 def test_reference_has_the_docments(site):
     "The comment behind a parameter, and a dataclass's field with its help."
-    words = {name: " ".join(words_of(site / "reference" / f"{name}.html").split()) for name in ("gibbs", "config", "scenes")}
+    words = {
+        name: " ".join(words_of(site / "reference" / f"{name}.html").split()) for name in ("gibbs", "config", "scenes")
+    }
     assert "eta (float) – share of the chain after which alpha_min is reached" in words["gibbs"]
     assert "run (str) – the run folder" in words["config"]
     assert "box (tuple) – (top, left, bottom, right), half open" in words["scenes"]
 
 
-@pytest.mark.parametrize("written, shown", [
-    ("[![Open in Colab](https://example.org/badge.svg)](https://example.org/x)", "[Open in Colab](https://example.org/x)"),
-    ('<a href="https://example.org/x"><img src="https://example.org/b.svg" alt="Open"/></a>', '<a href="https://example.org/x">Open</a>'),
-    ("![a hole](images/hole.png)", "![a hole](images/hole.png)"),
-    ("[licence](../LICENSE)", "[licence](https://github.com/my3yearold/my3yearold/blob/main/LICENSE)"),
-    ("[a](#Stratified:-one-batch) [b](x.ipynb#The-end) [c](#end)", "[a](#stratified-one-batch) [b](x.ipynb#the-end) [c](#end)"),
-])
+@pytest.mark.parametrize(
+    "written, shown",
+    [
+        (
+            "[![Open in Colab](https://example.org/badge.svg)](https://example.org/x)",
+            "[Open in Colab](https://example.org/x)",
+        ),
+        (
+            '<a href="https://example.org/x"><img src="https://example.org/b.svg" alt="Open"/></a>',
+            '<a href="https://example.org/x">Open</a>',
+        ),
+        ("![a hole](images/hole.png)", "![a hole](images/hole.png)"),
+        ("[licence](../LICENSE)", "[licence](https://github.com/my3yearold/my3yearold/blob/main/LICENSE)"),
+        (
+            "[a](#Stratified:-one-batch) [b](x.ipynb#The-end) [c](#end)",
+            "[a](#stratified-one-batch) [b](x.ipynb#the-end) [c](#end)",
+        ),
+    ],
+)
 def test_links_are_made_good(written, shown):
     spec = spec_from_file_location("pages", ROOT / "site" / "pages.py")
     pages = module_from_spec(spec)
@@ -313,7 +329,8 @@ def test_search_finds(served, tab):
     tab.wait_for_selector("#search-results ul.search li a")
     assert any("05_qrnn.html" in link.get_attribute("href") for link in tab.query_selector_all("#search-results li a"))
     tab.wait_for_selector("#search-results p.context")
-    assert "System Settings" not in tab.text_content("#search-results")         # excerpts are of the text, not of what is around it
+    # excerpts are of the text, not of what is around it
+    assert "System Settings" not in tab.text_content("#search-results")
     assert tab.faults == []
 
 
