@@ -45,7 +45,7 @@ def main():
     parser.add_argument("--data", nargs="+", required=True)
     parser.add_argument("--out", default="holes.png")
     parser.add_argument("--count", type=int, default=40)
-    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     archives = [course_archive(path, "valid") for path in args.data]

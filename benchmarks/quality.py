@@ -287,7 +287,7 @@ def main():
     parser.add_argument("weights")
     parser.add_argument("--data", nargs="*", default=[], help="archives of photographs; none: scenes")
     parser.add_argument("--scenes", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=32)
+    parser.add_argument("--steps", type=int, default=16)
     parser.add_argument("--parts", nargs="+", choices=list(PARTS), default=list(PARTS), help="of photographs")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()

@@ -55,7 +55,7 @@ def run(predict, image, hole, seed, size=64, start=0.7, finer=None, one_size=Fal
     "One filling; the finer sizes drawn at `finer`, None: halfway between `start` and 1."
     g, picture = torch.Generator().manual_seed(seed), picture_of(image)
     cutout = (Cutout if one_size else Pyramid)(picture, hole, size)
-    *_, state = spread(predict, cutout.images[None], cutout.given[None], 32, start, generator=g)
+    *_, state = spread(predict, cutout.images[None], cutout.given[None], 16, start, generator=g)
     if not one_size:
         for state in sharpen(
             predict, cutout.sizes, state.images, g, Central((1 + start) / 2 if finer is None else finer), **settings

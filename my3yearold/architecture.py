@@ -30,7 +30,7 @@ BOXES = {
     "trunk": Box(4.6, 1, 1.8, "trunk", (7,), "features (N, C, H, W)"),
     "head": Box(7.0, 1, 1.5, "head", (8, 10), "logits (K, L)"),
     "sampler": Box(9.2, 1, 1.7, "sampler", (15, 16, 18, 19, 20, 22), "levels (K,)"),
-    "yours": Box(0.1, 0, 1.5, "your picture", (23, 24, 25, 26), "any size"),
+    "yours": Box(0.1, 0, 1.5, "your picture", (23, 24, 25, 26, 27), "any size"),
     "guess": Box(2.1, 0, 1.9, "first guess", (9,), "(N, 3, H, W)"),
     "training": Box(4.6, 0, 1.8, "training", (13, 14), "weights"),
     "loss": Box(7.0, 0, 1.5, "loss", (11, 12), "nats (N,)"),

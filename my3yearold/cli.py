@@ -501,8 +501,8 @@ def add_inpaint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--strategy", default="coarse-to-fine",
                         help="coarse-to-fine: at the picture's own size; spread: the same at one small size, enlarged, "
                              "faster and softer; gibbs, yao, ancestral, one-shot: likewise [coarse-to-fine]")
-    parser.add_argument("--steps", type=int, default=32,
-                        help="steps at the smallest size; each is an evaluation of the network, a guided one two [32]")
+    parser.add_argument("--steps", type=int, default=16,
+                        help="steps at the smallest size; each is an evaluation of the network, a guided one two [16]")
     parser.add_argument("--temperature", type=float,
                         help="of each draw: 1 is the model's own distribution, below 1 plays safe "
                              "[0.7 with coarse-to-fine and spread, else 1]")

@@ -336,7 +336,7 @@ class Inpainter:
         mask_image: Any = None,     # likewise, white = fill, of the same size; None: a centred hole, half of each side
         caption: str | None = "",   # what the picture shows; empty or None: no caption
         strategy: str = "coarse-to-fine",  # or, enlarged, "spread", "gibbs", "yao", "ancestral" or "one-shot"
-        num_inference_steps: int = 32,     # at the smallest size; each evaluates the network, a guided one twice
+        num_inference_steps: int = 16,     # at the smallest size; each evaluates the network, a guided one twice
         temperature: float | None = None,  # 1: the model's own distribution, below 1 safer; None: as in TEMPERATURES
         num_images_per_prompt: int = 1,    # fillings, independent of each other
         generator: Generator | list[Generator] | None = None,  # one for all, one per filling; None: fresh seeds

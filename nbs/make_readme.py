@@ -21,7 +21,8 @@ def make_readme():
     resources = {"unique_key": "index", "output_files_dir": "nbs/images"}
     text, resources = MarkdownExporter().from_notebook_node(notebook, resources)
     text = "<!-- Made from nbs/index.ipynb by `python nbs/make_readme.py`: edit the notebook. -->\n" + text
-    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", resources["outputs"]
+    pictures = {path: data for path, data in resources["outputs"].items() if path in text}   # of each output one form
+    return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n", pictures
 
 
 if __name__ == "__main__":

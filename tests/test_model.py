@@ -125,7 +125,7 @@ BEFORE = json.loads((Path(__file__).parent / "logits_before.json").read_text())
 
 
 def like_before(model, noted, levels, size):
-    "The log-probabilities are those that version 0.1 noted for the same question."
+    "The log-probabilities are those that were noted for the same question, for bundled weights when they came."
     generator = torch.Generator().manual_seed(7)
     images = torch.randint(0, levels, (2, 3, size, size), generator=generator).to(torch.uint8)
     images = (images.float().cumsum(-1) / (1 + torch.arange(size))).to(torch.uint8)
