@@ -375,9 +375,12 @@ def thumbnail(picture: Image.Image, limit: int = 160) -> bytes: # pixels -> PNG
 # %% ../nbs/27_playground.ipynb #757ca0a8
 class _Parts(ipywidgets.VBox):
     "The playground's widgets in their places."
-    def __init__(self, weights: Iterable[str]) -> None: # names
+    def __init__(
+        self, weights: Iterable[str],           # names
+        upload: Callable[[str, bytes], None],   # called with the name and the content of a file from the page
+    ) -> None:
         self.samples = {each.name: each for each in samples()}
-        self.canvas, self.fillings, self.settings = Canvas(self.upload), Fillings(), Settings(weights)
+        self.canvas, self.fillings, self.settings = Canvas(upload), Fillings(), Settings(weights)
         self.sample = ipywidgets.Dropdown(options=["", *self.samples], description="sample", layout=dict(width="auto"),
                                           style=dict(description_width="4rem"))
         self.button = ipywidgets.Button(description="Fill", button_style="primary")
@@ -393,13 +396,11 @@ class _Parts(ipywidgets.VBox):
         for part, name in ((self, "my3yearold"), (columns, "columns"), (left, "picture"), (self.settings, "settings"),
                            (chain, "chain"), (go, "go")): part.add_class(name)
 
-    def upload(self, name: str, content: bytes) -> None: raise NotImplementedError
-
 # %% ../nbs/27_playground.ipynb #8b9c60f6
 class _Threads(_Parts):
     "Work beside the page."
-    def __init__(self, weights: Iterable[str]) -> None:
-        super().__init__(weights)
+    def __init__(self, weights: Iterable[str], upload: Callable[[str, bytes], None]) -> None: # as in `_Parts`
+        super().__init__(weights, upload)
         self.lock, self.flag = threading.Lock(), threading.Event()
         self.running: threading.Thread | None = None                # the chain's
         self.results: Results | None = None
@@ -488,29 +489,12 @@ class _Views(_Chains):
         if self.fillings.note == note: self.fillings.note = f"{note}; it saved {bits:,.0f} ± {error:,.0f} bits."
 
 # %% ../nbs/27_playground.ipynb #4db187b0
-class _Buttons(_Views):
-    "Fill and stop."
-    picture: Image.Image
-    name: str
-    def pipe(self, weights: str) -> Inpainter: raise NotImplementedError
-
-    def fill(self, _: Any = None) -> None:
-        "Read all settings, then draw in a thread."
-        if self.running: return
-        try:
-            job = Job(self.picture, unpacked(self.canvas.mask, *self.picture.size), self.name,
-                      self.settings.weights.value, self.settings.seed.value, self.settings.read())
-            job.check()
-        except Exception as error: self.canvas.status = sentence(error); return
-        self.flag.clear()
-        self.fillings.chosen, self.fillings.view, self.fillings.word = 0, "filling", -1
-        self._lock_page(True)
-        self.running = self._thread(self._run, job)
-        self.running.start()
-
-    def stop(self, _: Any = None) -> None:
-        self.flag.set()
-        if self.running: self.canvas.status = "Stopping"
+class _Runs(_Views):
+    "A chain in its thread."
+    pipes: dict[str, Inpainter]
+    def pipe(self, weights: str) -> Inpainter:
+        if weights not in self.pipes: self.pipes[weights] = Inpainter.from_pretrained(weights, "auto")
+        return self.pipes[weights]
 
     def wait(self, timeout: float | None = None) -> None: # seconds
         "Until the chain is done; not for a cell beside the page, which would wait as well."
@@ -541,6 +525,30 @@ class _Buttons(_Views):
                                   else f"Step {step + 1:,} of {steps:,}")
         if len(shown) > 1: self.fillings.pictures = [thumbnail(one) for one in shown]
 
+# %% ../nbs/27_playground.ipynb #8ea5260b
+class _Buttons(_Runs):
+    "Fill and stop."
+    picture: Image.Image
+    name: str
+
+    def fill(self, _: Any = None) -> None:
+        "Read all settings, then draw in a thread."
+        if self.running: return
+        try:
+            job = Job(self.picture, unpacked(self.canvas.mask, *self.picture.size), self.name,
+                      self.settings.weights.value, self.settings.seed.value, self.settings.read())
+            job.check()
+        except Exception as error: self.canvas.status = sentence(error); return
+        self.flag.clear()
+        self.fillings.chosen, self.fillings.view, self.fillings.word = 0, "filling", -1
+        self._lock_page(True)
+        self.running = self._thread(self._run, job)
+        self.running.start()
+
+    def stop(self, _: Any = None) -> None:
+        self.flag.set()
+        if self.running: self.canvas.status = "Stopping"
+
 # %% ../nbs/27_playground.ipynb #488865d1
 class Playground(_Buttons):
     "Paint a hole, write a caption, watch. Leave it as a cell's last line."
@@ -551,7 +559,7 @@ class Playground(_Buttons):
     ) -> None:
         if weights is not None: weights_folder(weights)            # or the sentence that says why not
         self.wanted, self.pipes = None if weights is None else str(weights), dict[str, Inpainter]()
-        super().__init__(dict.fromkeys([*filter(None, [self.wanted]), *bundled_weights()]))
+        super().__init__(dict.fromkeys([*filter(None, [self.wanted]), *bundled_weights()]), self.upload)
         self.button.on_click(self.fill)
         self.halt.on_click(self.stop)
         self.settings.weights.observe(self._weigh, "value")
@@ -562,10 +570,6 @@ class Playground(_Buttons):
         self._weigh()
         if picture is None: self.sample.value = next(iter(self.samples))
         else: self.begin(as_picture(picture))
-
-    def pipe(self, weights: str) -> Inpainter:
-        if weights not in self.pipes: self.pipes[weights] = Inpainter.from_pretrained(weights, "auto")
-        return self.pipes[weights]
 
     def _weigh(self, change=None):
         try: self.settings.guidance.value = self.pipe(self.settings.weights.value).guidance_scale
@@ -617,6 +621,7 @@ def free_port(wanted: int | None = None, first: int = 8866) -> int:
     raise ValueError(f"port {wanted} cannot be had: another program has it, or it is not from 1024 to 65535; "
                      "leave --port out and a free one is found")
 
+# %% ../nbs/27_playground.ipynb #7ce6206c
 def served_folder(folder: Path, weights: str | Path | None) -> Path: # of the notebook
     "Write the notebook and the template into a folder, and tell Jupyter where they are."
     template = folder / "voila" / "templates" / "my3yearold"
