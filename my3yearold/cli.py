@@ -184,7 +184,7 @@ class Result(msgspec.Struct):
     network: str = ""     # checksum of the parameters: weights may change and keep their name
 
 # %% ../nbs/26_cli.ipynb #e1d688b0
-QUICK = 1 # of zlib's levels: a photograph's PNG takes a third of the default's time, and a sixth more bytes
+QUICK = 1 # of zlib's levels: less than half of the default's time, a sixth to a quarter more bytes (benchmarks/png.py)
 
 def content_of(
     picture: Any, hole: Any, # a PIL picture; (H, W) bool
@@ -199,6 +199,7 @@ def checksum_of(model: Any) -> str: # a module
     for tensor in model.state_dict().values(): found.update(tensor.cpu().contiguous().numpy().tobytes())
     return found.hexdigest()
 
+# %% ../nbs/26_cli.ipynb #615e2a79
 def write_result(folder: Path, job: Job, result: Any, network: str) -> None: # network: its checksum
     "original.png, hole.png, filled-1.png ..., chain.gif and settings.json of one picture."
     from my3yearold.inpaint import preview
@@ -356,6 +357,7 @@ def fill_one(pipe: Any, job: Job, args: Args, bar: Any) -> dict[str, Any]: # as 
         write_index(out)
     return outcome | dict(folder=str(folder))
 
+# %% ../nbs/26_cli.ipynb #79549f7f
 def kept_in(folder: Path, wanted: dict[str, Any]) -> Result | None: # None if something else, or less, is there
     "The results in a folder, if they are whole and just what is wanted."
     marked = mark_of(folder)
