@@ -377,42 +377,23 @@ def test_no_home_is_no_reason_to_stop(tmp_path, monkeypatch):
 PROGRAM = [sys.executable, "-m", "my3yearold"]
 
 
+def inpainting(folder, weights, out): # the words of a command
+    places = ["--weights", str(weights), "--out", str(folder / out)]
+    return [*PROGRAM, "inpaint", str(folder / "cat.png"), *places, "--steps", "1", "--samples", "1"]
+
+
 @pytest.mark.parametrize("redirection", ["2>&-", "2>/dev/full", "1>&-"])
 def test_work_is_done_though_nobody_listens(tmp_path, weights, redirection):
     if "full" in redirection and not Path("/dev/full").exists(): pytest.skip("there is no /dev/full here")
     picture(tmp_path / "cat.png")
-    words = [
-        *PROGRAM,
-        "inpaint",
-        str(tmp_path / "cat.png"),
-        "--weights",
-        str(weights),
-        "--steps",
-        "1",
-        "--samples",
-        "1",
-        "--out",
-        str(tmp_path / "out"),
-    ]
+    words = inpainting(tmp_path, weights, "out")
     subprocess.run(["sh", "-c", f'"$@" {redirection}', "sh", *words], timeout=120)
     assert (tmp_path / "out" / "cat" / "filled-1.png").exists() and (tmp_path / "out" / "index.html").exists()
 
 
 def test_a_terminal_that_cannot_show_a_name(tmp_path, weights):
     picture(tmp_path / "cat.png")
-    words = [
-        *PROGRAM,
-        "inpaint",
-        str(tmp_path / "cat.png"),
-        "--weights",
-        str(weights),
-        "--steps",
-        "1",
-        "--samples",
-        "1",
-        "--out",
-        str(tmp_path / "füllen"),
-    ]
+    words = inpainting(tmp_path, weights, "füllen")
     done = subprocess.run(
         words, env=os.environ | dict(PYTHONIOENCODING="ascii"), capture_output=True, text=True, timeout=120
     )
