@@ -292,7 +292,7 @@ def test_paint_fill_and_look(seen):
     assert not seen.pixels()[1].any()
     seen.paint(ZIGZAG)
     assert (seen.pixels()[1] == hole).all()                          # drawn again
-    seen.write("evaluations", "24")
+    seen.write("evaluations", "48")
     seen.press("Fill")
     seen.wait_for("Done.")
     seen.find(".shelf button").wait_for()
@@ -458,7 +458,8 @@ def test_figures(browser, server, tmp_path):
             frame.resize((360, round(frame.height * 360 / frame.width)), Image.Resampling.LANCZOS) for frame in frames
         ]
         gif = animate(small, folder / "playground.gif", duration=0.12)
-        with Image.open(gif) as film: assert film.n_frames >= 20
+        # every stroke and the filling are there; how many frames of the chain, is a matter of the machine's speed
+        with Image.open(gif) as film: assert film.n_frames > len(corners) + 1
         assert gif.stat().st_size < 1.5e6
     with visit(browser, server[1], "desk") as seen:
         seen.page.set_viewport_size(dict(width=1180, height=960))
