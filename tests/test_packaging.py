@@ -97,6 +97,7 @@ def test_metadata(shipped):
         "train",
         "hub",
         "completion",
+        "export",
         "notebooks",
         "play",
         "dev",

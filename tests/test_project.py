@@ -28,7 +28,7 @@ FLOORS = [                                  # a module imports from the floors a
     {"budgets", "data", "likelihood", "remasking"},
     {"batches", "coarse_to_fine", "config", "gibbs"},
     {"inpaint", "resuming"},
-    {"playground", "training"},
+    {"export", "playground", "training"},
     {"cli"},
 ]
 
