@@ -7,8 +7,9 @@ __all__ = ['QUICK', 'PAGE', 'COMMANDS', 'Job', 'place', 'named', 'pictures_named
            'say', 'cause', 'report', 'warnings_as_lines', 'Result', 'content_of', 'checksum_of', 'write_result',
            'covered', 'section', 'results_in', 'write_index', 'inpaint', 'named_in', 'attempt_job', 'fill_one',
            'kept_in', 'check_output', 'write_picture', 'add_train', 'plain_type', 'train', 'shell_path', 'add_data',
-           'data', 'Parser', 'named_thing', 'noted_thing', 'words', 'counted', 'seed', 'add_inpaint', 'add_evaluate',
-           'evaluate', 'add_play', 'play', 'Patient', 'spin_less', 'parse', 'main', 'attempt']
+           'data', 'tell_data', 'official_coco', 'Parser', 'named_thing', 'noted_thing', 'words', 'counted', 'seed',
+           'add_inpaint', 'add_evaluate', 'evaluate', 'add_play', 'play', 'Patient', 'spin_less', 'parse', 'main',
+           'attempt']
 
 # %% ../nbs/26_cli.ipynb #40e45496
 import argparse, dataclasses, hashlib, html, io, json, os, shlex, sys, tempfile, traceback, typing, warnings
@@ -445,17 +446,47 @@ def shell_path(path: str | Path) -> str: # as one would type it; never just a na
 # %% ../nbs/26_cli.ipynb #568dba0e
 def add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", type=named_thing,
-                        help="scenes, an archive, a folder of pictures, or a folder of COCO")
-    parser.add_argument("--split", choices=["train", "valid"], default="train", help="[train]")
+                        help="scenes, an archive, a folder of pictures, or a folder of COCO; coco: the official "
+                             "archives, which are fetched where they are not there")
+    parser.add_argument("--split", choices=["train", "valid"], help="[train; of coco both]")
     parser.add_argument("--json", action="store_true", help="for programs: one object of JSON")
+    official = parser.add_argument_group("only for the source coco")
+    official.add_argument("--yes", action="store_true", help="fetch it [only say what would be fetched, and how large]")
+    official.add_argument("--folder", type=named_thing, help="where the archives are, or are to be [coco]")
+    official.add_argument("--mirror", type=named_thing, metavar="ADDRESS",
+                          help="another server that has the same files [http://images.cocodataset.org]")
 
 def data(args: Args) -> int: # exit status
     "`my3yearold data`"
     from my3yearold.data import describe, load_data
-    found = load_data(args.source, args.split, num_scenes=1000)
-    if args.json: print(json.dumps(dict(source=args.source, split=args.split) | describe(found))); return 0
-    print(printable(f"the split {args.split} of {args.source}"))
-    for what, text in describe(found).items(): print(f"{what}: {text}")
+    if args.source == "coco": return official_coco(args)
+    if args.yes or args.folder or args.mirror:
+        raise ValueError(f"--yes, --folder and --mirror belong to the source coco, and {args.source} is named")
+    split = args.split or "train"
+    found = load_data(args.source, split, num_scenes=1000)
+    if args.json: print(json.dumps(dict(source=args.source, split=split) | describe(found))); return 0
+    tell_data(args.source, split, describe(found))
+    return 0
+
+def tell_data(source: str | Path, split: str, found: dict[str, str]) -> None:
+    print(printable(f"the split {split} of {source}"))
+    for what, text in found.items(): print(f"{what}: {text}")
+
+# %% ../nbs/26_cli.ipynb #3d7707b8
+def official_coco(args: Args) -> int: # exit status
+    "`my3yearold data coco`: a plan, or, with `--yes` or where all is there, what is in it."
+    from my3yearold.coco import SERVER, fetch, plan, plan_lines
+    from my3yearold.data import describe, load_data
+    folder, server = args.folder or "coco", args.mirror or SERVER
+    splits = [args.split] if args.split else ["train", "valid"]
+    if args.yes: fetch(folder, splits, server)
+    elif not (found := plan(folder, splits, server))["complete"]:
+        if args.json: print(json.dumps(found)); return 0
+        print(*map(printable, plan_lines(found)), "nothing was fetched; the same command with --yes does it", sep="\n")
+        return 0
+    told = {split: describe(load_data(folder, split)) for split in splits}
+    if args.json: print(json.dumps(dict(source="coco", folder=folder, to_fetch=0, splits=told))); return 0
+    for split in splits: tell_data(folder, split, told[split])
     return 0
 
 # %% ../nbs/26_cli.ipynb #2e0bc0c9
@@ -584,7 +615,8 @@ COMMANDS = {
               "example: my3yearold train --data scenes --run runs/scenes --max-minutes 60"),
     "evaluate": (add_evaluate, evaluate, "say how good weights are on a data set",
                  "example: my3yearold evaluate --weights scenes --data scenes"),
-    "data": (add_data, data, "say what is in a data set", "example: my3yearold data inpainting.tar.bz2"),
+    "data": (add_data, data, "say what is in a data set, or fetch COCO",
+             "examples: my3yearold data inpainting.tar.bz2; my3yearold data coco --yes"),
     "play": (add_play, play, "paint a hole in a page and watch it being filled", "example: my3yearold play"),
 }
 

@@ -25,7 +25,7 @@ FLOORS = [                                  # a module imports from the floors a
     {"captions", "heads", "holes", "losses", "names", "pictures", "runs", "sampling", "trunks"},
     {"cutout", "masks", "model", "pickles", "tables"},
     {"ancestral", "saving", "sources"},
-    {"budgets", "data", "likelihood", "remasking"},
+    {"budgets", "coco", "data", "likelihood", "remasking"},
     {"batches", "coarse_to_fine", "config", "gibbs"},
     {"inpaint", "resuming"},
     {"playground", "training"},
