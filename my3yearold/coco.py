@@ -100,7 +100,7 @@ def _disk_of(place): return _nearest(place).stat().st_dev
 
 def _free(place): return shutil.disk_usage(_nearest(place)).free
 
-def amount(size: int) -> str: # 252872794 -> 253 MB
+def amount(size: int) -> str: # as 253 MB
     text = tqdm.format_sizeof(size, "B")
     number = text.rstrip("kMGTPB")
     return f"{number} {text[len(number):]}"
