@@ -22,13 +22,14 @@ MODULES = sorted(path for path in (ROOT / "my3yearold").glob("*.py") if not path
 FLOORS = [                                  # a module imports from the floors above it in this list, never from its own
     {"architecture", "arrays", "attention", "chance", "completion", "files", "guidance", "hub", "losses_on_levels",
      "muon", "qrnn", "scenes", "show", "yardsticks"},
-    {"captions", "heads", "holes", "losses", "names", "pictures", "runs", "sampling", "trunks"},
+    {"captions", "heads", "holes", "losses", "names", "pictures", "runs", "sampling", "terminal", "trunks"},
     {"cutout", "masks", "model", "pickles", "tables"},
-    {"ancestral", "saving", "sources"},
-    {"budgets", "data", "likelihood", "remasking"},
+    {"ancestral", "jobs", "saving", "sources"},
+    {"budgets", "coco", "data", "likelihood", "remasking"},
     {"batches", "coarse_to_fine", "config", "gibbs"},
     {"inpaint", "resuming"},
-    {"export", "playground", "training"},
+    {"export", "playground", "results", "training"},
+    {"commands"},
     {"cli"},
 ]
 
