@@ -13,7 +13,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 from . import __version__
-from .commands import add_data, add_evaluate, add_play, add_train, data, evaluate, play, train
+from .commands import (add_data, add_evaluate, add_export, add_play, add_train, data, evaluate, export, play,
+                                 train)
 from .files import check_page, only_one, printable, tidy
 from .jobs import Job, default_jobs, jobs_from, named, place
 from .results import (check_output, checksum_of, content_of, kept_in, write_index, write_picture,
@@ -140,6 +141,8 @@ COMMANDS = {
     "data": (add_data, data, "say what is in a data set, or fetch COCO",
              "examples: my3yearold data inpainting.tar.bz2; my3yearold data coco --yes"),
     "play": (add_play, play, "paint a hole in a page and watch it being filled", "example: my3yearold play"),
+    "export": (add_export, export, "write weights as ONNX graphs, for other programs",
+               "example: my3yearold export scenes scenes-onnx"),
 }
 
 # %% ../nbs/26_cli.ipynb #c8fa89c0

@@ -6,8 +6,9 @@
 __all__ = ['WORDS', 'OPSET', 'Reader', 'louder', 'inverse_cdf', 'Step', 'graph_of', 'rounded', 'as_halves', 'graphs_of', 'export',
            'manifest_of']
 
-# %% ../nbs/export.ipynb #d80b94c3
+# %% ../nbs/export.ipynb #e8af4720
 import hashlib, json, logging, warnings
+from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import signature
 from pathlib import Path
@@ -15,11 +16,12 @@ from tempfile import TemporaryDirectory
 from typing import Any
 import torch
 from torch import Tensor, nn
+from tqdm import tqdm
 from .files import whole_folder
 from .inpaint import TEMPERATURES, Inpainter
 from .model import OrderlessNADE
 
-# %% ../nbs/export.ipynb #475ae65b
+# %% ../nbs/export.ipynb #66452c02
 @contextmanager
 def _quiet(): # the exporter's warnings are about its own code
     log = logging.getLogger("torch.onnx")
@@ -29,7 +31,7 @@ def _quiet(): # the exporter's warnings are about its own code
         with warnings.catch_warnings(action="ignore"): yield
     finally: log.setLevel(level)
 
-# %% ../nbs/export.ipynb #95842b97
+# %% ../nbs/export.ipynb #76f367a9
 WORDS = 48 # of a caption, which the graph reads
 
 class Reader(nn.Module):
@@ -41,7 +43,7 @@ class Reader(nn.Module):
     def forward(self, ids: Tensor, lengths: Tensor) -> Tensor: # (N, WORDS) int32, (N,) int32 -> (N, WORDS, S)
         return self.model.read(ids.long(), lengths.long())
 
-# %% ../nbs/export.ipynb #706e68bc
+# %% ../nbs/export.ipynb #60609a93
 def louder(
     asked: Tensor, plain: Tensor, # logits (..., L), with the caption and without
     scale: Tensor,                # (), as in `guided`
@@ -51,7 +53,7 @@ def louder(
     ratio = asked - plain
     return torch.where(scale < 1, plain + scale * ratio, asked + (scale - 1) * ratio.clamp(-5.0, 1.0))
 
-# %% ../nbs/export.ipynb #7e1855e5
+# %% ../nbs/export.ipynb #3a6334e3
 def inverse_cdf(
     log_p: Tensor,    # (..., L), not normalised
     central: Tensor,  # () float64, a central temperature, from 0 to 1
@@ -64,7 +66,7 @@ def inverse_cdf(
     values = (cdf <= u[..., None] * cdf[..., -1:]).sum(-1)
     return values, scores.gather(-1, values[..., None])[..., 0] - cdf[..., -1].log()
 
-# %% ../nbs/export.ipynb #b9c9a20f
+# %% ../nbs/export.ipynb #298086da
 class Step(nn.Module):
     "One evaluation of the network and one draw."
     def __init__(self, model: OrderlessNADE):
@@ -87,12 +89,12 @@ class Step(nn.Module):
         values, log_prob = inverse_cdf(louder(logits[0], logits[-1], scale), central, uniforms)
         return values.to(torch.uint8), log_prob.float()
 
-# %% ../nbs/export.ipynb #541bf8b1
+# %% ../nbs/export.ipynb #fb58a969
 def _logaddexp(self, other): # -> log(exp(self) + exp(other)), as operations of ONNX
     from onnxscript import opset20 as op
     return op.Add(other, op.Softplus(op.Sub(self, other)))
 
-# %% ../nbs/export.ipynb #f994c1d4
+# %% ../nbs/export.ipynb #deedbaba
 OPSET = 20 # version of the list of operations that graphs are written in
 
 def _import(name): # -> the module; ImportError that names the extra
@@ -123,7 +125,7 @@ def graph_of(
         runtime.InferenceSession(f"{place}/raw.onnx", options)
         return onnx.load(f"{place}/folded.onnx")
 
-# %% ../nbs/export.ipynb #ce494f42
+# %% ../nbs/export.ipynb #2702133f
 @torch.no_grad()
 def rounded(model: OrderlessNADE) -> OrderlessNADE: # changed in place, and returned
     "Weights rounded to half precision, in float32; tables that are no weights stay as they are."
@@ -149,9 +151,9 @@ def as_halves(graph: Any) -> Any: # an onnx.ModelProto, changed in place, and re
     graph.graph.node.extend(nodes)
     return graph
 
-# %% ../nbs/export.ipynb #4616d2f9
-def graphs_of(model: OrderlessNADE) -> dict[str, Any]: # name -> onnx.ModelProto
-    "Both graphs of a network."
+# %% ../nbs/export.ipynb #b32b73cc
+def graphs_of(model: OrderlessNADE) -> Iterator[tuple[str, Any]]: # name, onnx.ModelProto
+    "Both graphs of a network, one after the other: the second takes some twenty seconds."
     size, device = model.config["size"], next(model.parameters()).device
     def whole(*shape, dtype=torch.int32): return torch.ones(shape, dtype=dtype, device=device)
     words, lengths = whole(1, WORDS), whole(1)
@@ -160,11 +162,10 @@ def graphs_of(model: OrderlessNADE) -> dict[str, Any]: # name -> onnx.ModelProto
                 states=states.expand(2, -1, -1).contiguous(), lengths=whole(2),
                 scale=whole(dtype=torch.float32), central=whole(dtype=torch.float64),
                 pixels=whole(3, 9), uniforms=whole(3, 9, dtype=torch.float64))
-    return dict(read=graph_of(Reader(model), dict(ids=words, lengths=lengths), ["states"], {}),
-                step=graph_of(Step(model), step, ["values", "log_prob"],
-                              dict(states=0, lengths=0, pixels=1, uniforms=1)))
+    yield "read", graph_of(Reader(model), dict(ids=words, lengths=lengths), ["states"], {})
+    yield "step", graph_of(Step(model), step, ["values", "log_prob"], dict(states=0, lengths=0, pixels=1, uniforms=1))
 
-# %% ../nbs/export.ipynb #32052d6e
+# %% ../nbs/export.ipynb #f0dc3c88
 def export(
     weights: str | Path, # as in `Inpainter.from_pretrained`
     out: str | Path,     # a folder that is new, empty or was written so
@@ -175,7 +176,7 @@ def export(
     pipe = Inpainter.from_pretrained(weights)
     with whole_folder(out) as folder:
         graphs = graphs_of(rounded(pipe.model) if half else pipe.model)
-        for name, graph in graphs.items():
+        for name, graph in tqdm(graphs, "graphs", total=2, disable=None, leave=False):
             (folder / f"{name}.onnx").write_bytes((as_halves(graph) if half else graph).SerializeToString())
         (folder / "vocabulary.json").write_text(pipe.vocabulary.to_json(), encoding="utf-8")
         (folder / "card.json").write_text(json.dumps(pipe.card, indent=1), encoding="utf-8")

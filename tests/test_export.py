@@ -106,3 +106,26 @@ def test_only_weights_are_rounded():
     rounded(model)
     assert all((weight == weight.half().float()).all() for weight in model.parameters())
     assert tables and all((tables[name] == table).all() for name, table in model.named_buffers())
+
+
+def test_the_command(folder, tmp_path, monkeypatch, capsys):
+    from my3yearold.cli import main
+    monkeypatch.setattr("my3yearold.export.graphs_of", lambda model: iter(())) # the graphs themselves: above
+    assert main(["export", "scenes", str(tmp_path / "out"), "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said == json.loads((tmp_path / "out" / "manifest.json").read_text()) and said["precision"] == "half"
+    assert main(["export", "scenes", str(tmp_path / "out"), "--precision", "single"]) == 0  # over its own
+    assert "vocabulary.json" in capsys.readouterr().out
+    assert main(["export", "nowhere", str(tmp_path / "other")]) == 2
+    assert len(capsys.readouterr().err.splitlines()) == 1 and not (tmp_path / "other").exists()
+
+
+def test_without_the_extra_one_sentence_names_it(tmp_path, monkeypatch, capsys):
+    import sys
+
+    from my3yearold.cli import main
+    monkeypatch.setitem(sys.modules, "onnx", None)
+    assert main(["export", "scenes", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert 'pip install "my3yearold[export]"' in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "out").exists()
