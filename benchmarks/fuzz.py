@@ -25,7 +25,7 @@ import torch
 from PIL import Image, ImageCms
 
 from my3yearold.captions import Vocabulary
-from my3yearold.cli import Result, write_index
+from my3yearold.results import Result, write_index
 from my3yearold.pickles import read_pickle
 from my3yearold.data import coco_captions, course_archive, image_folder, read_captions
 from my3yearold.sources import CAPTIONS_PICKLE

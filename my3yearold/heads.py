@@ -35,9 +35,9 @@ def at_pixels(
     index: Tensor, # (N, 3, k) int64 in 0 .. H*W - 1, the pixels asked for in each channel
 ) -> Tensor: # (N, 3, k, levels)
     "Logits at pixels by number."
-    picture, flat = torch.arange(len(index), device=index.device)[:, None], pixels.flatten(1, 2)
+    picture, flat = torch.arange(index.shape[0], device=index.device)[:, None], pixels.flatten(1, 2)
     found = [rows(flat[picture, index[:, c]].flatten(0, 1), c) for c in range(3)]
-    return torch.stack([logits.unflatten(0, (len(index), -1)) for logits in found], 1)
+    return torch.stack([logits.unflatten(0, index.shape[::2]) for logits in found], 1)
 
 # %% ../nbs/10_heads.ipynb #42967e76
 class Head(nn.Module, ABC):

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['strategies', 'CENTRAL', 'TEMPERATURES', 'LOUDEST', 'spread', 'mended', 'in_turns', 'at_once', 'prices', 'entropy_map',
            'preview', 'Inpainting', 'evenly', 'follow', 'chain_of', 'fill', 'check_settings', 'bind_caption', 'settle',
-           'untouched', 'filled', 'write_pretrained', 'Inpainter']
+           'untouched', 'filled', 'write_pretrained', 'Pretrained', 'Inpainter']
 
 # %% ../nbs/25_inpaint.ipynb #3f88e97d
 import math, reprlib, warnings
@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, Self
 import torch
 from PIL import Image
 from torch import Generator, Tensor
@@ -242,7 +242,7 @@ def _scale_of(card, folder): # -> guidance_scale of a card
     return scale
 
 def settle(
-    pipe: "Inpainter", caption: Any, strategy: Any, steps: Any, temperature: Any, n: Any, generator: Any,
+    pipe: "Pretrained", caption: Any, strategy: Any, steps: Any, temperature: Any, n: Any, generator: Any,
     guidance_scale: Any, # as in a call
 ) -> tuple[dict, Any]: # settings; the generators
     "Check the settings of a call and put in what was left out; ValueError or TypeError, in one sentence."
@@ -266,7 +266,7 @@ def untouched(
     return Inpainting([picture.copy() for _ in range(n)], [0.0] * n, torch.zeros(size, size), settings, [])
 
 def filled(
-    pipe: "Inpainter", picture: Image.Image,
+    pipe: "Pretrained", picture: Image.Image,
     hole: Tensor, # (H, W) bool, of the picture
     settings: dict, generator: Chance, # as `settle` returns them
     on_step: Callable[[int, int, State], Any], # as in `fill`
@@ -280,7 +280,7 @@ def filled(
 
 # %% ../nbs/25_inpaint.ipynb #8472623b
 def write_pretrained(
-    pipe: "Inpainter", folder: str | Path,
+    pipe: "Pretrained", folder: str | Path,
     name: str, # of the weights, for a card that has yet to be made
 ) -> Path: # the folder
     "What `Inpainter.save_pretrained` writes; ValueError for a folder that holds anything else."
@@ -291,8 +291,8 @@ def write_pretrained(
     return Path(folder)
 
 # %% ../nbs/25_inpaint.ipynb #7782d2d0
-class Inpainter:
-    "Fills the hole of a picture according to a caption. See `__call__`."
+class Pretrained:
+    "A network and its vocabulary, with what is known of them: weights that are read, kept and sent."
     def __init__(
         self,
         model: OrderlessNADE, vocabulary: Vocabulary, # as `load_model` returns them
@@ -311,7 +311,7 @@ class Inpainter:
     @classmethod
     def from_pretrained(
         cls, weights: str | Path = "photos", device: str | torch.device = "cpu", revision: str | None = None,
-    ) -> "Inpainter":
+    ) -> Self:
         """Weights that come with the package (`photos`, `scenes`), a folder of weights, or a Hugging Face Hub id, in a
         revision (a branch, a tag or a commit) or the newest; a device's name, or `auto`."""
         folder = weights_folder(weights, revision)
@@ -330,6 +330,9 @@ class Inpainter:
         with TemporaryDirectory() as place:
             return to_hub(write_pretrained(self, Path(place) / "weights", repo), repo, private, token, message)
 
+# %% ../nbs/25_inpaint.ipynb #0e664ef8
+class Inpainter(Pretrained):
+    "Fills the hole of a picture according to a caption: `__call__`. Read, kept and sent as all `Pretrained` are."
     @torch.no_grad()
     def __call__(self,
         image: Any,                 # path, PIL picture, uint8 array (H, W, 3) or tensor (3, H, W)

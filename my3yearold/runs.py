@@ -74,7 +74,8 @@ def newest_checkpoint(folder: str | Path) -> Any: # path, tensors, state; or Non
                 tensors = {k: file.get_tensor(k) for k in file.keys()}
             if reason: warnings.warn(f"{paths[-1]} is damaged ({reason}); going on from {path.name}")
             return path, tensors, state
-        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError, FileNotFoundError) as e: reason = e
+        except (SafetensorError, msgspec.ValidationError, ValueError, KeyError, TypeError, RecursionError,
+                FileNotFoundError) as e: reason = e
     raise ValueError(f"every checkpoint in {folder} is damaged ({reason}); {anew}")
 
 # %% ../nbs/runs.ipynb #c24672a4

@@ -8,11 +8,11 @@ import json
 from base64 import b64encode
 from collections.abc import Iterable, Sequence
 from html import escape
-from importlib import resources
+from importlib import import_module, resources
 from io import BytesIO
 from pathlib import Path
 from string import Template
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 import torch
@@ -25,7 +25,8 @@ if TYPE_CHECKING: # drawing libraries are loaded when something is drawn
 Picture: TypeAlias = "Tensor | Image" # (3, H, W) uint8, or a PIL picture
 
 # %% auto #0
-__all__ = ['Picture', 'to_pil', 'hole', 'show_images', 'paint_plan', 'contact_sheet', 'animate', 'outline', 'Player', 'heat']
+__all__ = ['Picture', 'to_pil', 'hole', 'drawing_library', 'show_images', 'paint_plan', 'contact_sheet', 'animate', 'outline',
+           'Player', 'heat']
 
 # %% ../nbs/show.ipynb #83f8773e
 def to_pil(
@@ -48,6 +49,12 @@ def hole(
     return torch.where(given, images, board.to(images.dtype))
 
 # %% ../nbs/show.ipynb #1733c2fc
+def drawing_library(name: str) -> Any: # a part of matplotlib; ImportError, in one sentence, where it is missing
+    try: return import_module(name)
+    except ImportError as error:
+        raise ImportError('matplotlib is missing; figures are drawn with: '
+                          'pip install "my3yearold[notebooks]"') from error
+
 def show_images(
     images: Tensor | Sequence[Picture], # (N, 3, H, W) uint8, or a list of pictures, tensors or PIL
     titles: Iterable[str] | None = None, # one for each picture, or fewer
@@ -55,7 +62,7 @@ def show_images(
     size: float = 1.4,              # inches for each picture
 ) -> Figure:
     "All pictures in a grid, for a notebook: a matplotlib figure of 72 dots per inch. Follow it with `plt.show()`."
-    import matplotlib.pyplot as plt
+    plt = drawing_library("matplotlib.pyplot")
     pictures, titles = [to_pil(i) for i in images], list(titles or [])
     columns = min(columns, len(pictures))
     rows = -(-len(pictures) // columns)
@@ -198,10 +205,9 @@ def heat(
     strength: float = 0.7,    # of the colours, against the picture's grey
 ) -> Tensor: # (3, H, W) uint8
     "A map of numbers laid over the picture in grey."
-    import matplotlib
     values = torch.nn.functional.interpolate(values[None, None].float(), size=picture.shape[-2:])[0, 0]
     most = values.max().item() if most is None else most
     shares = (values / max(most, 1e-12)).clamp(0, 1).cpu().numpy()
-    colours = torch.as_tensor(matplotlib.colormaps["plasma"](shares)[..., :3]).permute(2, 0, 1)
+    colours = torch.as_tensor(drawing_library("matplotlib").colormaps["plasma"](shares)[..., :3]).permute(2, 0, 1)
     grey = picture.float().mean(0).cpu() / 255
     return ((strength * colours + (1 - strength) * grey) * 255).round().to(torch.uint8)

@@ -5,7 +5,7 @@ Prints where the package was imported from; fails if a known pixel changes, or i
 needed. """
 import sys
 
-for extra in ("skimage", "tensorboard", "IPython", "ipywidgets", "nbdev", "fastcore"):
+for extra in ("matplotlib", "skimage", "tensorboard", "IPython", "ipywidgets", "nbdev", "fastcore"):
     sys.modules[extra] = None  # importing one now fails
 
 from importlib import resources

@@ -13,7 +13,7 @@ import pytest
 import torch
 from PIL import Image
 
-from my3yearold import __version__, cli
+from my3yearold import __version__, cli, commands
 from my3yearold.captions import Vocabulary
 from my3yearold.cli import main
 from my3yearold.files import LOCK, MARK
@@ -726,7 +726,7 @@ def test_waiting_threads_spin_less_unless_the_user_chose(root):
 
 
 @pytest.mark.parametrize("name, shown", [("scenes", "./scenes"), ("runs/x", "runs/x"), ("my run", "'./my run'")])
-def test_a_run_folder_is_not_taken_for_bundled_weights(name, shown): assert cli.shell_path(Path(name)) == shown
+def test_a_run_folder_is_not_taken_for_bundled_weights(name, shown): assert commands.shell_path(Path(name)) == shown
 
 
 def test_a_colour_profile_stays_with_the_pixels(run, tmp_path):

@@ -91,12 +91,13 @@ def test_metadata(shipped):
         for line in info["METADATA"].splitlines()
         if line.startswith("Requires-Dist:") and "extra ==" not in line
     }
-    assert bare == {"torch", "numpy", "pillow", "matplotlib", "tqdm", "safetensors", "msgspec", "filelock"}
+    assert bare == {"torch", "numpy", "pillow", "tqdm", "safetensors", "msgspec", "filelock"}
     assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {
         "samples",
         "train",
         "hub",
         "completion",
+        "export",
         "notebooks",
         "play",
         "dev",
@@ -123,6 +124,13 @@ def test_installed_wheel_inpaints(root, built, tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(target), "OMP_NUM_THREADS": "2"}
     said = run(sys.executable, root / "tests" / "inpaint_away.py", cwd=elsewhere, env=environment)
     assert said and all(str(target) in line for line in said.splitlines())
+    bare = """
+import sys
+sys.modules.update(dict.fromkeys(["matplotlib", "skimage", "tensorboard", "accelerate", "IPython", "ipywidgets"]))
+from my3yearold.cli import main
+sys.exit(main(["inpaint", "--samples", "1", "--steps", "2", "--quiet", "--out", "filled"]))"""
+    run(sys.executable, "-c", bare, cwd=elsewhere, env=environment)
+    assert (elsewhere / "filled" / "index.html").is_file()
     usage = run(target / "bin" / "my3yearold", "--help", cwd=elsewhere, env=environment)
     assert "inpaint" in usage
 
@@ -134,3 +142,13 @@ def test_links_and_classifiers(shipped):
     for line in (f"Project-URL: Source, {address}", f"Project-URL: Issues, {address}/issues",
                  "Classifier: Typing :: Typed", "Classifier: Programming Language :: Python :: 3.13"):
         assert line in metadata.splitlines(), line
+
+
+def test_who_draws_without_matplotlib_is_told_what_to_install(monkeypatch):
+    import torch
+
+    from my3yearold.show import heat, show_images
+    for name in ("matplotlib", "matplotlib.pyplot"): monkeypatch.setitem(sys.modules, name, None)
+    picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
+    for draw in (lambda: show_images([picture]), lambda: heat(picture, torch.ones(8, 8))):
+        with pytest.raises(ImportError, match="my3yearold.notebooks."): draw()

@@ -233,6 +233,7 @@ LOOK = """() => ({
     rendered: document.querySelectorAll('.math mjx-container > svg').length,
     failed: document.querySelectorAll('[data-mjx-error], mjx-merror').length,
     wider: document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    cut: [...document.querySelectorAll('div.math')].filter(one => one.scrollWidth > one.clientWidth).length,
 })"""
 
 
@@ -300,13 +301,14 @@ def faults_of(tab, address):
         tab.set_viewport_size({"width": width, "height": 900})
         found = tab.evaluate(LOOK)
         if found["wider"] > 0: tab.faults.append(f"{found['wider']} pixels wider than {width}")
+        if found["cut"]: tab.faults.append(f"{found['cut']} formulas wider than the column at {width}")
     if found["rendered"] != found["formulas"] or found["failed"]: tab.faults.append(f"formulas: {found}")
     return list(tab.faults)
 
 
 def test_pages_in_a_browser(site, served, tab):
     """At the width of a desktop and of a phone: no error, no request that leaves the machine, each formula drawn,
-    nothing too wide."""
+    nothing too wide, no formula that must be scrolled."""
     names = [path.relative_to(site).as_posix() for path in pages_of(site)]
     assert {name: found for name in names if (found := faults_of(tab, served + name))} == {}
 
@@ -315,12 +317,14 @@ def test_faults_are_seen_in_a_browser(site, served, tab):
     page = site / "planted.html"
     page.write_text(
         '<link rel="icon" href="data:,"><div class="math">$x$</div><div style="width: 600px">x</div>'
+        '<div class="math" style="overflow: auto"><p style="width: 500px">x</p></div>'
         '<script src="gone.js"></script><img src="http://127.0.0.2:9/x.png">'
         '<script>console.error("planted"); gone()</script>'
     )
     try: found = faults_of(tab, served + page.name)
     finally: page.unlink()
-    for words in ("404", "127.0.0.2:9", "planted", "gone is not defined", "wider than 390", "formulas"):
+    for words in ("404", "127.0.0.2:9", "planted", "gone is not defined", "pixels wider than 390", "formulas: ",
+                  "1 formulas wider than the column at 390"):
         assert any(words in fault for fault in found), (words, found)
 
 

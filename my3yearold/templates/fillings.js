@@ -43,20 +43,38 @@ function render({ model, el }) {
   };
   const shelve = () => {
     shelf.replaceChildren(...model.get("pictures").map((bytes, i) => {
-      const figure = button("", () => choose({ chosen: i, view: "filling", word: -1 }));
+      const figure = button("", () => { before = null; choose({ chosen: i, view: "filling", word: -1 }); });
       const src = URL.createObjectURL(new Blob([bytes])), onload = () => URL.revokeObjectURL(src);
       figure.append(element("img", { src, onload, alt: `filling ${i + 1}` }),
                     element("span", { textContent: model.get("costs")[i] ?? "" }));
       return figure;
     }));
   };
+  // a mouse that rests on a word sees where it attends, and what it saw before when it leaves; a click keeps the word
+  let before = null, timer;
+  const soon = act => { clearTimeout(timer); timer = setTimeout(act, 200); };
+  const rest = i => soon(() => {
+    if (model.get("locked") || model.get("word") === i) return;
+    before ??= { view: model.get("view"), word: model.get("word") };
+    choose({ view: "word", word: i });
+  });
+  const leave = () => soon(() => { if (before && !model.get("locked")) choose(before); before = null; });
+  const keep = i => {
+    clearTimeout(timer);
+    choose(model.get("word") === i && !before ? { view: "filling", word: -1 } : { view: "word", word: i });
+    before = null;
+  };
   const speak = () => {
+    clearTimeout(timer);
+    before = null;
     words.replaceChildren(...model.get("words").map((text, i) => {
-      const word = button(text, () => choose(model.get("word") === i ? { word: -1, view: "filling" } : { word: i, view: "word" }));
+      const word = button(text, () => keep(i));
       word.classList.toggle("unknown", model.get("unknown").includes(text));
+      word.addEventListener("pointerenter", event => { if (event.pointerType !== "touch") rest(i); });
+      word.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") leave(); });
       return word;
     }));
-    if (model.get("words").length) words.prepend("Tap a word to see where it attends: ");
+    if (model.get("words").length) words.prepend("Rest on a word, or tap it, to see where it attends: ");
   };
   const mark = () => {
     const pressed = (part, is) => [...part.querySelectorAll("button")].forEach((b, i) => b.setAttribute("aria-pressed", is(i)));
@@ -70,7 +88,7 @@ function render({ model, el }) {
   };
   const fresh = () => { shelve(); speak(); mark(); };
 
-  views.append(...VIEWS.map(([view, title]) => button(title, () => choose({ view, word: -1 }))));
+  views.append(...VIEWS.map(([view, title]) => button(title, () => { before = null; choose({ view, word: -1 }); })));
   files.append(...FILES.map(([what, title]) => button(title, () => model.send({ kind: "save", what }))),
                button("Copy Python", () => { lines.open = true; copy(model.get("lines"), area); }));
   el.classList.add("my3yearold-fillings");
@@ -80,6 +98,7 @@ function render({ model, el }) {
   model.on("msg:custom", saved);
   fresh();
   return () => {
+    clearTimeout(timer);
     model.off("change:pictures change:costs change:words change:unknown", fresh);
     model.off("change:chosen change:word change:view change:lines change:note change:locked", mark);
     model.off("msg:custom", saved);
