@@ -139,12 +139,15 @@ def reference_page(modules: dict[str, str]) -> str:
     return "\n".join(lines) + "\n\n" + toctree(list(modules))
 
 
-def write_sources(folder: Path) -> None:
+def write_sources(folder: Path, to_try: str | None = None) -> None: # the page `try`, Markdown, if it is made
     "Everything that Sphinx reads, written into a new folder."
     (folder / "reference").mkdir(parents=True)
     shutil.copytree(NOTEBOOKS / "images", folder / "images")
     modules: dict[str, str] = {}          # module -> its page
     index = prepared("index")
+    if to_try:
+        (folder / "try.md").write_text(to_try, encoding="utf-8")
+        add_text(index, toctree(["try"]))
     for part, names in parts().items():
         add_text(index, toctree([f"{label(name)} <{name}>" for name in names], part))
         for name in names:

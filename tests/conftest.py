@@ -31,3 +31,14 @@ def seeds():
 def root():
     "The checkout."
     return Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def graphs(tmp_path_factory):
+    "The bundled weights as graphs, exported once for all tests, which takes most of a minute."
+    for module in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(module, reason=f"graphs are written where {module} is installed (the extra export)")
+    from my3yearold.export import export
+    place = tmp_path_factory.mktemp("graphs")
+    for name in ("scenes", "photos"): export(name, place / name)
+    return place

@@ -113,6 +113,7 @@ def test_next_leads_through_the_course(site):
     while following := read(site / page).after:
         page = urljoin(page, following)
         seen.append(page)
+    if (site / "try.html").is_file(): assert seen.pop(0) == "try.html"
     assert seen[:len(order) + 1] == [*order, "reference/index.html"]
     assert sorted(seen[len(order) + 1:]) == [f"reference/{name}.html" for name in MODULES]
 
