@@ -7,6 +7,7 @@ __all__ = ['BOXES', 'ARROWS', 'HEIGHT', 'Box', 'page_numbers', 'architecture']
 
 # %% ../nbs/architecture.ipynb #a73e77c1
 from typing import TYPE_CHECKING, Any, NamedTuple
+from .show import drawing_library
 
 if TYPE_CHECKING: from matplotlib.figure import Figure
 
@@ -84,7 +85,7 @@ def architecture(
     shapes: bool = False,    # write below each box what it hands on
 ) -> "Figure":
     "The drawing of the whole system, 11 inches wide at 72 dots per inch. Follow it with `plt.show()`."
-    import matplotlib.pyplot as plt
+    plt = drawing_library("matplotlib.pyplot")
     gap = 0.26 * shapes
     line: dict[str, Any] = dict(color="#555555", lw=1.1)
     figure, axis = plt.subplots(figsize=(11, 3.9 if shapes else 2.5), dpi=72, facecolor="white")

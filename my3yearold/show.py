@@ -25,8 +25,8 @@ if TYPE_CHECKING: # drawing libraries are loaded when something is drawn
 Picture: TypeAlias = "Tensor | Image" # (3, H, W) uint8, or a PIL picture
 
 # %% auto #0
-__all__ = ['Picture', 'to_pil', 'hole', 'drawing_library', 'show_images', 'paint_plan', 'contact_sheet', 'animate', 'outline',
-           'Player', 'heat']
+__all__ = ['Picture', 'PLASMA', 'to_pil', 'hole', 'drawing_library', 'show_images', 'paint_plan', 'contact_sheet', 'animate',
+           'outline', 'Player', 'plasma', 'heat']
 
 # %% ../nbs/show.ipynb #83f8773e
 def to_pil(
@@ -198,6 +198,19 @@ class Player:
     def _repr_html_(self) -> str: return self.html
 
 # %% ../nbs/show.ipynb #28b68a13
+PLASMA = (  # the map's level from 0 to 255, and its red, green and blue there
+    (0, 13, 8, 135), (4, 25, 6, 140), (11, 40, 5, 146), (33, 78, 2, 162), (52, 108, 0, 168), (63, 125, 3, 168),
+    (71, 136, 8, 166), (88, 160, 26, 156), (111, 187, 52, 136), (134, 209, 78, 114), (170, 237, 121, 83),
+    (202, 252, 163, 56), (226, 253, 200, 39), (236, 250, 216, 36), (251, 242, 242, 39), (255, 240, 249, 33),
+)
+
+def plasma(
+    shares: Tensor, # (H, W), from 0 to 1
+) -> Tensor: # (3, H, W) from 0 to 1
+    "matplotlib's colours of that name, without matplotlib: straight lines between some of them."
+    levels, *colours = np.array(PLASMA).T
+    return torch.from_numpy(np.stack([np.interp(shares.numpy() * 255, levels, each) / 255 for each in colours]))
+
 def heat(
     picture: Tensor,          # (3, H, W) uint8
     values: Tensor,           # (h, w), a number for each pixel; a coarser map is enlarged
@@ -207,7 +220,6 @@ def heat(
     "A map of numbers laid over the picture in grey."
     values = torch.nn.functional.interpolate(values[None, None].float(), size=picture.shape[-2:])[0, 0]
     most = values.max().item() if most is None else most
-    shares = (values / max(most, 1e-12)).clamp(0, 1).cpu().numpy()
-    colours = torch.as_tensor(drawing_library("matplotlib").colormaps["plasma"](shares)[..., :3]).permute(2, 0, 1)
+    shares = (values / max(most, 1e-12)).clamp(0, 1).cpu()
     grey = picture.float().mean(0).cpu() / 255
-    return ((strength * colours + (1 - strength) * grey) * 255).round().to(torch.uint8)
+    return ((strength * plasma(shares) + (1 - strength) * grey) * 255).round().to(torch.uint8)

@@ -92,6 +92,8 @@ def test_metadata(shipped):
         if line.startswith("Requires-Dist:") and "extra ==" not in line
     }
     assert bare == {"torch", "numpy", "pillow", "tqdm", "safetensors", "msgspec", "filelock"}
+    drawing = [line for line in info["METADATA"].splitlines() if line.startswith("Requires-Dist: matplotlib")]
+    assert {line.split('"')[1] for line in drawing} == {"notebooks", "dev"}
     assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {
         "samples",
         "train",
@@ -147,8 +149,10 @@ def test_links_and_classifiers(shipped):
 def test_who_draws_without_matplotlib_is_told_what_to_install(monkeypatch):
     import torch
 
+    from my3yearold.architecture import architecture
     from my3yearold.show import heat, show_images
     for name in ("matplotlib", "matplotlib.pyplot"): monkeypatch.setitem(sys.modules, name, None)
     picture = torch.zeros(3, 8, 8, dtype=torch.uint8)
-    for draw in (lambda: show_images([picture]), lambda: heat(picture, torch.ones(8, 8))):
+    for draw in (lambda: show_images([picture]), architecture):
         with pytest.raises(ImportError, match="my3yearold.notebooks."): draw()
+    assert heat(picture, torch.arange(64.0).view(8, 8)).unique().numel() > 64       # maps are drawn all the same

@@ -341,3 +341,22 @@ def test_files_of_the_page_name_no_server(root):
     for path in Path(root, "my3yearold", "templates").glob("*"):
         if path.name != "player.html":
             assert "//cdn" not in path.read_text(encoding="utf-8") and "https:" not in path.read_text(encoding="utf-8")
+
+
+def test_no_matplotlib_is_needed(root):
+    script = """
+import sys, threading
+sys.modules["matplotlib"] = None
+from my3yearold.playground import Playground
+play = Playground("scenes")
+play.settings.steps.value = 4
+play.fill()
+play.wait()
+before = play.canvas.shown
+play.fillings.view = "entropy"
+for thread in threading.enumerate():
+    if "_guarded" in thread.name: thread.join()
+assert play.canvas.shown != before and "uncertain" in play.fillings.note, play.canvas.status
+"""
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]

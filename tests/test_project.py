@@ -21,9 +21,10 @@ PAGES = [path for path in NOTEBOOKS if path.stem != "index"]
 WITHOUT_MODULE = {"00_whole", "22_strategies"}
 MODULES = sorted(path for path in (ROOT / "my3yearold").glob("*.py") if not path.stem.startswith("_"))
 FLOORS = [                                  # a module imports from the floors above it in this list, never from its own
-    {"architecture", "arrays", "attention", "chance", "completion", "files", "guidance", "hub", "losses_on_levels",
-     "muon", "qrnn", "scenes", "show", "yardsticks"},
-    {"captions", "heads", "holes", "losses", "names", "pictures", "runs", "sampling", "terminal", "trunks"},
+    {"arrays", "attention", "chance", "completion", "files", "guidance", "hub", "losses_on_levels", "muon", "qrnn",
+     "scenes", "show", "yardsticks"},
+    {"architecture", "captions", "heads", "holes", "losses", "names", "pictures", "runs", "sampling", "terminal",
+     "trunks"},
     {"cutout", "masks", "model", "pickles", "tables"},
     {"ancestral", "jobs", "saving", "sources"},
     {"budgets", "coco", "data", "likelihood", "remasking"},
