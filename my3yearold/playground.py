@@ -322,7 +322,7 @@ class Results:
         assert result.cutout is not None                                # a job has a hole
         self.pipe, self.job, self.result, self.cutout = pipe, job, result, result.cutout
         self.caption: str = result.settings["caption"]
-        self.gains: dict[int, tuple[float, float, Tensor]] = {}
+        self.gains: dict[tuple[int, str], tuple[float, float, Tensor]] = {}
         self.chains: dict[int, list[Image.Image]] = {}
 
     @cached_property
@@ -336,13 +336,11 @@ class Results:
     def attention(self) -> Tensor: # (T, h, w)
         return attention_maps(self.pipe, self.cutout.images, self.cutout.given, self.caption)
 
-    def gain(self, i: int) -> tuple[float, float, Tensor]: # of filling i, as `saved` returns it
-        if i not in self.gains: self.gains[i] = self.gain_over(i, "")
-        return self.gains[i]
-
-    def gain_over(self, i: int, without: str) -> tuple[float, float, Tensor]:
-        small = small_filling(self.cutout, self.result.images[i])
-        return saved(self.pipe, small, self.cutout.given, self.caption, without)
+    def gain(self, i: int, without: str = "") -> tuple[float, float, Tensor]: # of filling i, as `saved` returns it
+        if (i, without) not in self.gains:
+            small = small_filling(self.cutout, self.result.images[i])
+            self.gains[i, without] = saved(self.pipe, small, self.cutout.given, self.caption, without)
+        return self.gains[i, without]
 
     def frames(self, i: int) -> list[Image.Image]:
         "The chain of a filling for the screen; the last is the filling itself."
@@ -485,7 +483,7 @@ class _Views(_Chains):
         if not len(maps): self.fillings.note = "These weights read a caption without attention."; return
         self._cover(overlay(results.cutout, results.holed, maps[t]))
         self.fillings.note = note = f"“{words[t]}”: bright where it is attended to"
-        bits, error, _ = results.gain_over(i, " ".join(words[:t] + words[t + 1:]))
+        bits, error, _ = results.gain(i, " ".join(words[:t] + words[t + 1:]))
         if self.fillings.note == note: self.fillings.note = f"{note}; it saved {bits:,.0f} ± {error:,.0f} bits."
 
 # %% ../nbs/27_playground.ipynb #4db187b0

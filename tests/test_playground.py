@@ -220,6 +220,22 @@ def test_look_back(play):
     assert play.canvas.shown == last and play.fillings.note == ""
 
 
+def test_a_word_is_weighed_once(play, monkeypatch):
+    "However often a mouse comes back to it."
+    weighed = []
+    monkeypatch.setattr("my3yearold.playground.saved", lambda *args: weighed.append(args[-1]) or saved(*args))
+    play.settings.caption.value = "a small red circle"
+    play.fill()
+    play.wait(60)
+    for _ in range(2):
+        play.fillings.set_state({"view": "word", "word": 2})
+        settled(play)
+        assert "“red”" in play.fillings.note and "bits" in play.fillings.note
+        play.fillings.set_state({"view": "filling", "word": -1})
+        settled(play)
+    assert weighed == ["a small circle"]
+
+
 def test_files(play, scene, tmp_path, monkeypatch):
     sent = []
     monkeypatch.setattr(play.fillings, "send", lambda content, buffers: sent.append((content, *buffers)))

@@ -282,6 +282,31 @@ def seen(request, browser):
 ZIGZAG = [(0.3, 0.3), (0.7, 0.35), (0.3, 0.5), (0.7, 0.6)]
 
 
+def rest_on_words(seen, after):
+    "A mouse or the tab key need not press; who leaves sees the filling again, and a press keeps the word."
+    def shows(filling): until(lambda: (seen.pixels()[0] == after).all() == filling)
+    word = seen.find(".words button")
+    word.hover()
+    shows(False)
+    seen.page.mouse.move(0, 0)
+    shows(True)
+    word.hover()
+    shows(False)
+    word.click()                                                     # kept
+    seen.page.mouse.move(0, 0)
+    seen.page.wait_for_timeout(600)                                  # longer than the page waits before it goes back
+    assert word.get_attribute("aria-pressed") == "true" and (seen.pixels()[0] != after).any()
+    word.click()                                                     # and let go
+    shows(True)
+    seen.page.mouse.move(0, 0)
+    seen.press("Filling")                                            # two buttons before the words
+    for _ in range(3): seen.page.keyboard.press("Tab")
+    assert word.evaluate("element => element === document.activeElement")
+    shows(False)
+    seen.page.keyboard.press("Shift+Tab")
+    shows(True)
+
+
 def test_paint_fill_and_look(seen):
     seen.press("Clear")
     assert not seen.pixels()[1].any()
@@ -312,12 +337,7 @@ def test_paint_fill_and_look(seen):
     assert (seen.pixels()[0] != after).any()
     seen.press("Filling")
     until(lambda: (seen.pixels()[0] == after).all())
-    # a mouse need not press
-    if seen.page.viewport_size["width"] > 1000:
-        seen.find(".words button").hover()
-        until(lambda: (seen.pixels()[0] != after).any())
-        seen.page.mouse.move(0, 0)
-        until(lambda: (seen.pixels()[0] == after).all())
+    if seen.touch is None: rest_on_words(seen, after)
     # nothing is wider than the screen
     assert seen.page.evaluate("document.querySelector('.my3yearold').scrollWidth") <= seen.page.viewport_size["width"]
 

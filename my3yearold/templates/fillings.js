@@ -50,7 +50,8 @@ function render({ model, el }) {
       return figure;
     }));
   };
-  // a mouse that rests on a word sees where it attends, and what it saw before when it leaves; a click keeps the word
+  // a mouse that rests on a word, or the tab key, shows where it attends; who leaves sees what was seen before, and a
+  // click keeps the word; the wait spares the kernel the words that are only crossed
   let before = null, timer;
   const soon = act => { clearTimeout(timer); timer = setTimeout(act, 200); };
   const rest = i => soon(() => {
@@ -72,6 +73,8 @@ function render({ model, el }) {
       word.classList.toggle("unknown", model.get("unknown").includes(text));
       word.addEventListener("pointerenter", event => { if (event.pointerType !== "touch") rest(i); });
       word.addEventListener("pointerleave", event => { if (event.pointerType !== "touch") leave(); });
+      word.addEventListener("focus", () => { if (word.matches(":focus-visible")) rest(i); }); // not after a click
+      word.addEventListener("blur", leave);
       return word;
     }));
     if (model.get("words").length) words.prepend("Rest on a word, or tap it, to see where it attends: ");
@@ -85,6 +88,7 @@ function render({ model, el }) {
     area.value = model.get("lines");
     note.textContent = model.get("note");
     for (const b of el.querySelectorAll("button")) b.disabled = model.get("locked");
+    if (model.get("locked")) before = null; // what was seen before has gone
   };
   const fresh = () => { shelve(); speak(); mark(); };
 
