@@ -548,27 +548,9 @@ class _Buttons(_Runs):
         if self.running: self.canvas.status = "Stopping"
 
 # %% ../nbs/27_playground.ipynb #488865d1
-class Playground(_Buttons):
-    "Paint a hole, write a caption, watch. Leave it as a cell's last line."
-    def __init__(
-        self,
-        weights: str | Path | None = None, # as for a pipeline; None: those that go with the picture
-        picture: Any = None,               # one's own, as for a pipeline; None: a sample
-    ) -> None:
-        if weights is not None: weights_folder(weights)            # or the sentence that says why not
-        self.wanted, self.pipes = None if weights is None else str(weights), dict[str, Inpainter]()
-        super().__init__(dict.fromkeys([*filter(None, [self.wanted]), *bundled_weights()]), self.upload)
-        self.button.on_click(self.fill)
-        self.halt.on_click(self.stop)
-        self.settings.weights.observe(self._weigh, "value")
-        self.sample.observe(lambda change: change.new and self._open(self.samples[change.new]), "value")
-        self.fillings.observe(self._look, ["chosen", "view", "word"])
-        self.fillings.on_msg(lambda widget, content, buffers: self._start(self._save, content["what"]))
-        self.step.observe(self._rewind, "value")
-        self._weigh()
-        if picture is None: self.sample.value = next(iter(self.samples))
-        else: self.begin(as_picture(picture))
-
+class _Pictures(_Buttons):
+    "What is painted on, and the weights that know it."
+    wanted: str | None # weights that were named
     def _weigh(self, change=None):
         try: self.settings.guidance.value = self.pipe(self.settings.weights.value).guidance_scale
         except Exception as error: self.canvas.status = sentence(error)
@@ -600,6 +582,28 @@ class Playground(_Buttons):
         self.sample.value, self.settings.caption.value = "", ""
         stem = "".join(c if c.isalnum() or c in "-_" else "-" for c in Path(name).stem)
         self.begin(picture, name=stem or "picture")
+
+# %% ../nbs/27_playground.ipynb #6de48243
+class Playground(_Pictures):
+    "Paint a hole, write a caption, watch. Leave it as a cell's last line."
+    def __init__(
+        self,
+        weights: str | Path | None = None, # as for a pipeline; None: those that go with the picture
+        picture: Any = None,               # one's own, as for a pipeline; None: a sample
+    ) -> None:
+        if weights is not None: weights_folder(weights)            # or the sentence that says why not
+        self.wanted, self.pipes = None if weights is None else str(weights), dict[str, Inpainter]()
+        super().__init__(dict.fromkeys([*filter(None, [self.wanted]), *bundled_weights()]), self.upload)
+        self.button.on_click(self.fill)
+        self.halt.on_click(self.stop)
+        self.settings.weights.observe(self._weigh, "value")
+        self.sample.observe(lambda change: change.new and self._open(self.samples[change.new]), "value")
+        self.fillings.observe(self._look, ["chosen", "view", "word"])
+        self.fillings.on_msg(lambda widget, content, buffers: self._start(self._save, content["what"]))
+        self.step.observe(self._rewind, "value")
+        self._weigh()
+        if picture is None: self.sample.value = next(iter(self.samples))
+        else: self.begin(as_picture(picture))
 
 # %% ../nbs/27_playground.ipynb #d9e60192
 def page_of(weights: str | Path | None) -> str: # JSON of a notebook

@@ -1,11 +1,9 @@
 """The playground in a real browser: in JupyterLab and as a page of its own, with a mouse on a wide screen and with a
 finger on a narrow one.
 
-Chromium is found as `chromium` or `google-chrome` on the path, or as playwright's own. With MY3YEAROLD_FIGURES=FOLDER
-the figures of the README and of page 27 are written there."""
+With MY3YEAROLD_FIGURES=FOLDER the figures of the README and of page 27 are written there."""
 import io
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -25,13 +23,10 @@ for module in ("playwright", "anywidget", "voila", "jupyterlab", "psutil"):
     )
 
 import psutil
-from playwright.sync_api import sync_playwright
 
 from my3yearold.show import animate
 
 ROOT = Path(__file__).resolve().parent.parent
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]
 SCREENS = {"desk": dict(viewport=dict(width=1280, height=900)),
            "phone": dict(viewport=dict(width=390, height=844), has_touch=True, is_mobile=True, device_scale_factor=2)}
 # console errors that do no harm: JupyterLab looks for language servers, which may not be there
@@ -107,20 +102,6 @@ def until(met, seconds=30):
     while not met():
         assert time.monotonic() < deadline, "waited in vain"
         time.sleep(0.05)
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-        found = next(
-            filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))),
-            own if own.exists() else None,
-        )
-        if found is None: pytest.skip("there is no Chromium: install one, or run playwright install chromium")
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

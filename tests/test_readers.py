@@ -736,6 +736,7 @@ def test_what_another_builder_has_begun_is_not_discarded(tmp_path):
 
 
 def test_a_disk_without_locks_is_told_as_a_disk(tmp_path, monkeypatch):
+    "What filelock raises on one, as some network disks are."
     def acquire(self, *a, **k): raise NotImplementedError("no flock here")
     monkeypatch.setattr(FileLock, "acquire", acquire)
     with pytest.raises(CacheError, match="locks"): make_array([1], seeded, (3, 8, 8), tmp_path / "a.npy")

@@ -5,13 +5,10 @@ import json
 import re
 import subprocess
 import sys
-import threading
-from functools import cache, partial
+from functools import cache
 from html.parser import HTMLParser
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
-from shutil import which
 from urllib.parse import unquote, urljoin, urlsplit
 
 import pytest
@@ -238,39 +235,9 @@ LOOK = """() => ({
 })"""
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words): pass
-
-    def end_headers(self):
-        self.send_header("Cache-Control", "max-age=3600")      # MathJax is read once, not for each page
-        super().end_headers()
-
-
 @pytest.fixture(scope="module")
-def served(site):
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=site))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="looking at the site needs playwright")
-    with api.sync_playwright() as playwright:
-        its_own = Path(playwright.chromium.executable_path)
-        program = (
-            str(its_own)
-            if its_own.is_file()
-            else which("chromium") or which("chromium-browser") or which("google-chrome")
-        )
-        if program is None: pytest.skip("looking at the site needs Chromium: playwright install chromium")
-        arguments = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-                     "--disable-sync", "--no-first-run"]
-        chromium = playwright.chromium.launch(executable_path=program, args=arguments)
-        yield chromium
-        chromium.close()
+def served(site, hosted):
+    with hosted(site) as address: yield address
 
 
 @pytest.fixture

@@ -5,9 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-import threading
-from functools import partial
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import numpy as np
@@ -160,8 +157,6 @@ def test_graph_draws_what_pytorch_draws(assembled, caption):
 
 # ---- in a browser ----
 
-FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync", "--no-first-run"]
 SCREENS = {"desk": dict(viewport=dict(width=1280, height=900)),
            "phone": dict(viewport=dict(width=390, height=844), has_touch=True, is_mobile=True)}
 SHELL = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -169,31 +164,10 @@ SHELL = """<!doctype html><html lang="en"><meta charset="utf-8"><meta name="view
 PATIENCE = 240_000                # milliseconds: other work may run beside
 
 
-class Quiet(SimpleHTTPRequestHandler):
-    def log_message(self, *words): pass
-
-
 @pytest.fixture(scope="module")
-def served(assembled):
+def served(assembled, hosted):
     (assembled / "try.html").write_text(SHELL + (TRY / "try.html").read_text(encoding="utf-8"), encoding="utf-8")
-    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=assembled))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}/"
-    server.shutdown()
-    server.server_close()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    api = pytest.importorskip("playwright.sync_api", reason="the page is tried in a browser, which needs playwright")
-    with api.sync_playwright() as playwright:
-        own = Path(playwright.chromium.executable_path)
-        program = str(own) if own.is_file() else next(
-            filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-        if program is None: pytest.skip("the page is tried in Chromium: playwright install chromium")
-        chromium = playwright.chromium.launch(executable_path=program, args=FLAGS)
-        yield chromium
-        chromium.close()
+    with hosted(assembled) as address: yield address
 
 
 @pytest.fixture(params=SCREENS)
