@@ -160,7 +160,8 @@ class TrainConfig(NetworkConfig):
     keep: Count = setting(3, "checkpoints to keep")
     precision: Literal["auto", "float32", "bfloat16"] = setting(
         "auto", "float32, bfloat16; auto: what the hardware can")
-    compile: Literal["auto", "yes", "no"] = setting("auto", "torch.compile: yes, no, or auto: on CUDA")
+    compile: Literal["auto", "yes", "no", "graphs"] = setting(
+        "auto", "torch.compile: yes, no, graphs (replayed by CUDA), or auto: yes on CUDA")
     profile: Annotated[int, whole_number(0)] = setting(0, "steps to record in trace.json")
     device: Device = setting("auto", "auto, cpu, cuda, cuda:1, mps")
     seed: Seed = setting(0, "of all that chance decides")
@@ -226,6 +227,9 @@ def check(config: TrainConfig) -> None:
     check_fields(config)
     parse_mixture(config.masks)
     check_device(config.device)
+    if config.compile == "graphs" and config.accumulate > 1:
+        raise ValueError(f"graphs replay a whole step, and {config.accumulate} rounds would overwrite each other; "
+                         "leave out --accumulate, or use --compile yes")
     if config.start: return                               # then the network is that of the weights
     with torch.device("meta"): check_size(config, OrderlessNADE(2, config.size, **model_options(config)))
 
