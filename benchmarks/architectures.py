@@ -93,7 +93,7 @@ def train_for(cpu_seconds, config):
         asked = questions(config, data, decide(config, data, step))
         optimiser.zero_grad()
         cost = scored_loss(model, *asked[:6], loss=LOSSES[config.loss])
-        ((cost * asked.count).sum() / asked.count.sum()).backward()
+        ((cost * asked.counts).sum() / asked.counts.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimiser.step()
         update_average(average, model, step, config.ema)

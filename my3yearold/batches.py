@@ -197,9 +197,9 @@ class Question(NamedTuple):
     given: Tensor   # (N, 3, H, W) bool
     ids: Tensor     # (N, T), the captions
     lengths: Tensor # (N,)
-    index: Tensor   # (N, 3, k), the variables scored
+    where: Tensor   # (N, 3, k), the variables scored
     weight: Tensor  # (N, 3, k), of each
-    count: Tensor   # (N,), what each picture counts
+    counts: Tensor  # (N,), what each picture counts
 
 def send(x: Tensor, device: torch.device) -> Tensor:
     "To the device, without waiting for it."
@@ -261,6 +261,7 @@ class ScoredLoss(torch.nn.Module):
         super().__init__()
         self.model, self.loss, self.low = model, loss, low
 
-    def forward(self, *question: Tensor) -> Tensor: # the first six of a Question -> (N,)
-        with torch.autocast(question[0].device.type, torch.bfloat16, enabled=self.low):
-            return scored_loss(self.model, *question, loss=self.loss)
+    def forward(self, images: Tensor, given: Tensor, ids: Tensor, lengths: Tensor, # as in `scored_loss`
+                where: Tensor, weight: Tensor) -> Tensor: # (N,)
+        with torch.autocast(images.device.type, torch.bfloat16, enabled=self.low):
+            return scored_loss(self.model, images, given, ids, lengths, where, weight, self.loss)

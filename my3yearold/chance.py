@@ -64,7 +64,7 @@ def uniforms(
     _check_number(generator, len(counts))
     return torch.cat([_rand((k,), g, where.device) for k, g in zip(counts, generator)])
 
-def _check_number(generators: Sequence[Generator] | Keyed, n: int) -> None: # ValueError unless there is one for each picture
+def _check_number(generators: Sequence[Generator] | Keyed, n: int) -> None: # ValueError unless one for each picture
     if len(generators) != n:
         raise ValueError(f"{len(generators)} generators for {n} pictures: pass one torch.Generator, or a list of one "
                          "per picture")
@@ -111,7 +111,7 @@ def keyed(
 
 # %% ../nbs/chance.ipynb #3b661dd2
 def with_seeds(
-    generator: Chance,  # as handed in by a user
+    generator: Generator | Sequence[Generator] | None,  # as handed in by a user
     n: int,                                             # number of fillings
 ) -> tuple[Generator | Sequence[Generator], list[int]]: # what to draw from, and the seeds of it
     """Fresh generators, one per filling, where none is given. Raises TypeError for what is no generator and ValueError

@@ -17,7 +17,7 @@ from .terminal import counted, named_thing, noted_thing, seed
 # %% ../nbs/commands.ipynb #aa673c16
 def add_train(parser: argparse.ArgumentParser) -> None:
     "One flag per field of TrainConfig."
-    from my3yearold.config import TrainConfig
+    from my3yearold.config import PRESETS, TrainConfig
     parser.add_argument("--resume", type=named_thing, metavar="RUN",
                         help="go on with the run in this folder, under the configuration written there; "
                              "flags given beside it replace parts of it")
@@ -25,6 +25,9 @@ def add_train(parser: argparse.ArgumentParser) -> None:
                         help="begin anew in a folder that holds a run: its checkpoints, log and weights are removed")
     parser.add_argument("--accept-data", action="store_true",
                         help="go on although the data are not those that the run began with")
+    parser.add_argument("--preset", choices=list(PRESETS),
+                        help="settings for a kind of machine, which the flags beside it refine; gpu: large batches, "
+                             "a larger rate, ten minutes")
     for field in dataclasses.fields(TrainConfig):
         kind, several = plain_type(field.type)
         how: dict[str, Any] = dict(nargs="+" if several else None, type=noted_thing if kind is str else kind)
@@ -44,11 +47,12 @@ def plain_type(
 def train(args: Args) -> int: # exit status
     "`my3yearold train`"
     from torch import distributed
-    from my3yearold.config import TrainConfig, read_config
+    from my3yearold.config import PRESETS, TrainConfig, read_config
     from my3yearold.training import train
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig)
               if hasattr(args, field.name)}
     values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    values = PRESETS.get(args.preset, {}) | values
     if args.resume is None: config = TrainConfig(**values)
     else:
         if Path(values.pop("run", args.resume)) != Path(args.resume):

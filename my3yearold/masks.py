@@ -225,10 +225,11 @@ def of_kinds(
     stratified: bool = False, # as for `mixture`
 ) -> Tensor: # given, bool (n, 3, size, size)
     "Masks of several kinds, kind after kind."
-    each, blocks, first = isinstance(generator, (Keyed, list, tuple)), [], 0
+    blocks, first = [], 0
     for kind, count in zip(kinds, counts):
         if not count: continue
-        own = generator[first:first + count] if each else generator
+        each = isinstance(generator, (Keyed, list, tuple))
+        own: Chance = generator[first:first + count] if each else generator     # type: ignore[index]
         blocks.append(_maker(kind, stratified)(count, size, generator=own, device=device))
         first += count
     return torch.cat(blocks)

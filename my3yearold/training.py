@@ -90,12 +90,12 @@ def train_step(
 ) -> Tensor: # the loss of this process's part, already reduced to its share of the batch
     "Gradients of the batch's loss, left in the parameters; several processes average theirs in the last round."
     rounds = [questions(config, examples, plan[part]) for part in parts(config, accelerator)]
-    whole_batch = torch.stack([asked.count.sum() for asked in rounds]).sum()
+    whole_batch = torch.stack([asked.counts.sum() for asked in rounds]).sum()
     if accelerator.num_processes > 1: whole_batch = accelerator.reduce(whole_batch, "sum")
     total = torch.zeros((), device=examples.device)
     for k, asked in enumerate(rounds):
         with nullcontext() if k == len(rounds) - 1 else accelerator.no_sync(cost):
-            loss = (cost(*asked[:6]) * asked.count).sum() / whole_batch.clamp(min=1)
+            loss = (cost(*asked[:6]) * asked.counts).sum() / whole_batch.clamp(min=1)
             (loss * accelerator.num_processes).backward()               # the average over processes is to be their sum
         total = total + loss.detach()
     return total
@@ -144,8 +144,9 @@ def train(
     `accept_data` goes on with data that have changed. `own` brings data in place of those that the configuration
     names, a network in place of the one that it describes (give the same one to resume, and to load the weights), and
     a figure in place of the held-out cost of whole pictures: called with the averaged weights and all figures of each
-    validation, smaller is better; what it raises ends the run. Raises ValueError or FileNotFoundError for what cannot be run,
-    FloatingPointError if the loss is no longer a number, KeyboardInterrupt, after saving, if it was interrupted."""
+    validation, smaller is better; what it raises ends the run. Raises ValueError or FileNotFoundError for what cannot
+    be run, FloatingPointError if the loss is no longer a number, KeyboardInterrupt, after saving, if it was
+    interrupted."""
     check(config)
     if resume and start_over: raise ValueError("a run goes on or starts over, and not both: leave out one of the two")
     if accept_data and not resume: raise ValueError("a run that begins takes the data it gets: leave out --accept-data")

@@ -61,8 +61,8 @@ def judge(
     asked: list[Question],
 ) -> float: # bits/dim
     "What the answers cost, a mean over the pictures."
-    total = torch.stack([(answer(*question[:6]) * question.count).sum() for question in asked]).sum()
-    return bits(total / torch.stack([question.count.sum() for question in asked]).sum()).item()
+    total = torch.stack([(answer(*question[:6]) * question.counts).sum() for question in asked]).sum()
+    return bits(total / torch.stack([question.counts.sum() for question in asked]).sum()).item()
 
 def validate(
     model: OrderlessNADE,

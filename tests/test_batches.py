@@ -131,7 +131,7 @@ def test_every_question_follows_from_the_seed_and_the_step():
         return questions(config, examples, decide(config, examples, step))
     for a, b in zip(asked(3, 5), asked(3, 5)): assert torch.equal(a, b)
     for other in (asked(4, 5), asked(3, 6)):
-        for name in ("given", "ids", "index", "weight"):
+        for name in ("given", "ids", "where", "weight"):
             assert not torch.equal(getattr(asked(3, 5), name), getattr(other, name)), name
 
 
@@ -190,7 +190,8 @@ def test_all_captions_of_a_run_have_one_length():
     captions = [["a"] * 3, [" ".join(["word"] * 21)], []]
     data = CaptionedImages(torch.zeros(3, 3, 8, 8, dtype=torch.uint8), captions, list("abc"))
     examples = Examples(data, Vocabulary.build(captions, 1), CPU)
-    assert {examples.batch(torch.tensor([i]), torch.tensor([r]))[1].shape for i, r in ((0, 1), (1, 4), (2, 0))} == {(1, 24)}
+    asked = [examples.batch(torch.tensor([i]), torch.tensor([r]))[1] for i, r in ((0, 1), (1, 4), (2, 0))]
+    assert {ids.shape for ids in asked} == {(1, 24)}
 
 
 def test_the_order_of_an_epoch_follows_from_the_seed():

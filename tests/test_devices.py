@@ -12,6 +12,7 @@ from my3yearold import batches, training
 from my3yearold.batches import Examples, ScoredLoss, decide, questions, scored_loss, shares
 from my3yearold.captions import Vocabulary
 from my3yearold.chance import Keyed, keyed, uniform_rows, uniforms
+from my3yearold.config import preset
 from my3yearold.data import CaptionedImages, load_data
 from my3yearold.devices import Pretended, engine, pick_precision
 from my3yearold.masks import MASKS, mixture, orderless
@@ -157,7 +158,7 @@ def test_an_epoch_of_captions_of_all_lengths_is_one_graph():
     compiled = torch.compile(net, backend=counter, fullgraph=True)
     for step in range(4):
         asked = questions(config, examples, decide(config, examples, step))
-        (compiled(*asked[:6]) * asked.count).sum().backward()
+        (compiled(*asked[:6]) * asked.counts).sum().backward()
         lengths |= set(asked.lengths.tolist())
     assert counter.frame_count == 1 and lengths == set(range(32))
 
@@ -243,3 +244,20 @@ def test_the_best_weights_are_chosen_by_a_figure_that_sees_captions(tmp_path):
     run.journal.close()
     lengths = torch.cat([asked.lengths for asked in run.exams["valid"]])
     assert (lengths > 0).all() and (torch.cat([asked.lengths for asked in run.exams["valid_no_caption"]]) == 0).all()
+
+
+# ---- the preset ----
+
+def test_a_preset_is_refined_by_flags(monkeypatch, tmp_path, capsys):
+    from my3yearold import training as module
+    from my3yearold.cli import main
+    asked = []
+    monkeypatch.setattr(module, "train", lambda config, *rest: asked.append(config) or tmp_path)
+    assert main(["train", "--preset", "gpu", "--max-minutes", "3"]) == 0
+    assert main(["train", "--run", str(tmp_path)]) == 0
+    gpu, default = asked
+    assert (gpu.batch_size, gpu.max_minutes, gpu.validate_every) == (256, 3.0, 2000) and default.batch_size == 8
+    assert abs(gpu.learning_rate / default.learning_rate - (gpu.batch_size / default.batch_size) ** 0.5) < 1e-12
+    with pytest.raises(SystemExit): main(["train", "--preset", "abacus"])
+    assert "invalid choice: 'abacus'" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="unknown preset 'abacus'; there is 'gpu'"): preset("abacus")
