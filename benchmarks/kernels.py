@@ -8,13 +8,16 @@ step: 8 scenes of 64x64, 1,024 variables scored; forward with the loss, backward
 the average of the weights. Operations are what PyTorch dispatches; views among them start no kernel. Seconds are of the
 processor, in one thread, medians. Writes results/kernels.json."""
 import argparse, json, os, platform, statistics, subprocess, sys, time
+from contextlib import nullcontext
 from copy import deepcopy
 from pathlib import Path
+from unittest.mock import patch
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from my3yearold.captions import Vocabulary
+from my3yearold.completion import adaptive_means, pull_push
 from my3yearold.losses import cross_entropy
 from my3yearold.model import OrderlessNADE
 from my3yearold.muon import Muon
@@ -126,9 +129,26 @@ def pieces(): # -> {name: function}
     found = {f"step, {name}, {precision}": step(name, precision)
              for name in benches for precision in ("float32", "bfloat16")}
     with torch.no_grad():
-        for batch in (1, 16):
-            found[f"evaluation, batch {batch}"] = torch.no_grad()(evaluation(benches["adamw"], batch))
+        for batch in (1, 16): found[f"evaluation, batch {batch}"] = torch.no_grad()(evaluation(benches["adamw"], batch))
     return found
+
+
+def head(rounds=15): # -> {precision of its products: median seconds, forward and backward}
+    "The head alone inside bfloat16's autocast: in float32, as it is, and as it would be if it left autocast on."
+    bench = Bench()
+    images, given, _, _, index = bench.question(0)
+    guess = pull_push(images.float() / 127.5 - 1, given)
+    means, found = adaptive_means(guess, given)[0], {"float32": [], "bfloat16": []}
+    features = torch.randn(BATCH, 32, SIZE, SIZE).to(torch.bfloat16, memory_format=torch.channels_last)
+    left = dict(float32=torch.autocast, bfloat16=lambda *_, **__: nullcontext())
+    for _ in range(rounds):
+        for precision, context in left.items():
+            begun = time.process_time()
+            with torch.autocast("cpu", torch.bfloat16), patch("torch.autocast", context):
+                logits = bench.model.head(features.requires_grad_(), guess, index, means)
+            cross_entropy(logits, images.flatten(2).gather(2, index)).mean().backward()
+            found[precision].append(time.process_time() - begun)
+    return {precision: statistics.median(seconds[1:]) for precision, seconds in found.items()}
 
 
 def work(): # the other end of `Worker`: does what a line asks for, and answers in a line
@@ -137,6 +157,7 @@ def work(): # the other end of `Worker`: does what a line asks for, and answers 
         what = json.loads(line)
         if what[0] == "operations": answer = operations()
         elif what[0] == "results": answer = results(what[1])
+        elif what[0] == "head": answer = head()
         elif what[0] == "names": answer = list(timed := pieces())
         else:
             begun = time.process_time()
@@ -194,6 +215,8 @@ def main():
         print(f"{part:24s} {sum(before):6d} ({before[1]:4d}) {sum(after):6d} ({after[1]:4d})"
               f"   {sum(after) / sum(before):5.2f} ({after[1] / before[1]:.2f})")
     differences, seconds = compared(workers, results_folder), timed(workers, args.rounds)
+    of_head = workers["after"]("head")
+    print("head alone under bfloat16:", ", ".join(f"{1e3 * s:.1f} ms in {name}" for name, s in of_head.items()))
     for name, difference in differences.items(): print(f"largest difference of {name}: {difference:.1e}")
     for name, by in seconds.items():
         print(f"{name:24s} {1e3 * by['before']:9.1f} {1e3 * by['after']:9.1f} ms  {by['after'] / by['before']:5.2f}")
@@ -201,7 +224,7 @@ def main():
     command = f"python benchmarks/kernels.py BEFORE --rounds {args.rounds}"
     commit = subprocess.run(["git", "-C", args.before, "rev-parse", "--short", "HEAD"], capture_output=True, text=True)
     found = dict(command=command, before=commit.stdout.strip(), machine=machine, torch=torch.__version__,
-                 operations=counts, differences=differences, seconds=seconds)
+                 operations=counts, differences=differences, seconds=seconds, head=of_head)
     (results_folder / "kernels.json").write_text(json.dumps(found, indent=1) + "\n")
 
 

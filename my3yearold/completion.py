@@ -47,7 +47,7 @@ def _smoothed(
     mean: Tensor, count: Tensor, # (N, 3, H, W) each
     step: int, tolerance: float, # distance of the neighbours, in pixels; as in `adaptive_means`
 ) -> Tensor: # (N, 6, H, W): sums of the weighted means, and of the weights
-    height, width = mean.shape[-2] , mean.shape[-1] + step
+    height, width = mean.shape[-2], mean.shape[-1] + step
     size = height * width
     laid = torch.cat([mean, count.reciprocal() * (-2 * tolerance ** 2), mean * count, count], 1)
     look, bring = F.pad(laid, (0, step, 0, step + 1)).flatten(2).chunk(2, 1)     # (N, 6, L) each

@@ -63,15 +63,15 @@ class Muon(torch.optim.AdamW):
 
     @torch.no_grad()
     def step(self) -> None: # type: ignore[override]
-        group, held = self.param_groups[0], [p for p in self.matrices if p.grad is not None]
+        group, held = self.param_groups[0], {p: p.grad for p in self.matrices if p.grad is not None}
         for p in held: # AdamW expects a count in every state
             if p not in self.state: self.state[p] = dict(step=torch.tensor(0.0), mean=torch.zeros_like(p))
-        gradients, means = [p.grad for p in held], [self.state[p]["mean"] for p in held]
         if held:
+            matrices, gradients, means = list(held), list(held.values()), [self.state[p]["mean"] for p in held]
             torch._foreach_lerp_(means, gradients, 1 - self.momentum)
             ahead = directions(list(torch._foreach_lerp(gradients, means, self.momentum)))
-            torch._foreach_mul_(held, 1 - group["lr"] * group["weight_decay"])
-            torch._foreach_sub_(held, ahead, alpha=group["lr"])
+            torch._foreach_mul_(matrices, 1 - group["lr"] * group["weight_decay"])
+            torch._foreach_sub_(matrices, ahead, alpha=group["lr"])
         for p in held: p.grad = None # AdamW passes by what has no gradient
         super().step()
-        for p, gradient in zip(held, gradients): p.grad = gradient # the log wants to see it
+        for p, gradient in held.items(): p.grad = gradient # the log wants to see it

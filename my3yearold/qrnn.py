@@ -6,7 +6,6 @@
 __all__ = ['windowed', 'forget_mult', 'QRNNLayer', 'reverse_words', 'QRNN']
 
 # %% ../nbs/05_qrnn.ipynb #b1c45dec
-import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -27,30 +26,12 @@ def windowed(
     return F.linear(windows.flatten(2), weight.flatten(1), bias)
 
 # %% ../nbs/05_qrnn.ipynb #4879d102
-def _running(
-    f: Tensor, u: Tensor, # (N, T, S) each
-    start: Tensor | None = None, # (N, S) state before the first word; None = zeros
-) -> Tensor: # (N, T, S)
-    "h_t = f_t h_{t-1} + u_t over the second axis, the words laid into rows."
-    n, words, _ = u.shape
-    side = math.isqrt(words - 1) + 1                                             # words in a row
-    f, h = (F.pad(x, (0, 0, 0, -words % side)).reshape(n, -1, side, x.shape[-1]) for x in (f, u)) # copies
-    if start is not None: h[:, 0, 0].addcmul_(f[:, 0, 0], start)
-    gates, states = f.unbind(2), h.unbind(2)
-    for k in range(1, side):
-        states[k].addcmul_(gates[k], states[k - 1])
-        gates[k].mul_(gates[k - 1])
-    gates, states = gates[-1].unbind(1), states[-1].unbind(1)                    # the ends of the rows
-    for k in range(1, len(states)): states[k].addcmul_(gates[k], states[k - 1])
-    h[:, 1:, :-1].addcmul_(f[:, 1:, :-1], h[:, :-1, -1:])
-    return h.flatten(1, 2)[:, :words]
-
-# %% ../nbs/05_qrnn.ipynb #409f5742
 class _Recurrence(torch.autograd.Function):
     "h_t = f_t h_{t-1} + u_t over the second axis; its gradient is the same recurrence, run backwards."
     @staticmethod
     def forward(ctx: Any, f: Tensor, u: Tensor, h0: Tensor) -> Tensor: # (N, T, S), (N, T, S), (N, S) -> (N, T, S)
-        h = _running(f, u, h0)
+        h, last = u.clone(memory_format=torch.contiguous_format), h0
+        for f_t, h_t in zip(f.unbind(1), h.unbind(1)): last = h_t.addcmul_(f_t, last)
         ctx.save_for_backward(f, h, h0)
         return h
 
@@ -58,8 +39,10 @@ class _Recurrence(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         f, h, h0 = ctx.saved_tensors
-        g = _running(f.flip(1).roll(1, 1), grad.flip(1)).flip(1)                 # g_t = grad_t + f_{t+1} g_{t+1}
-        start = f[:, 0] * g[:, 0] if ctx.needs_input_grad[2] else None
+        g = grad.clone(memory_format=torch.contiguous_format)                    # g_t = grad_t + f_{t+1} g_{t+1}
+        g_of, f_of = g.unbind(1), f.unbind(1)
+        for t in range(len(f_of) - 1, 0, -1): g_of[t - 1].addcmul_(f_of[t], g_of[t])
+        start = f_of[0] * g_of[0] if ctx.needs_input_grad[2] else None
         return g * torch.cat([h0[:, None], h[:, :-1]], 1), g, start
 
 # %% ../nbs/05_qrnn.ipynb #15d0dfea

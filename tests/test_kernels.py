@@ -82,7 +82,8 @@ def plain_head(self, features, guess, where, means): # the default one
     x, found = features.permute(0, 2, 3, 1), []
     def said(name, bias, c): return F.linear(x, getattr(self, name)[c], getattr(self, bias)[c])[..., None].unbind(-2)
     for c in range(3):
-        g, (delta, rho), (nu, kappa) = guess[:, c, :, :, None], said("peak", "peak_bias", c), said("tail", "tail_bias", c)
+        (delta, rho), (nu, kappa) = said("peak", "peak_bias", c), said("tail", "tail_bias", c)
+        g = guess[:, c, :, :, None]
         taps = F.linear(x, self.taps[c], self.tap_bias[c])
         squared = (self.values - (g + delta + (taps * (near - g)).sum(-1, keepdim=True))).square()
         first = F.linear(x, self.basis @ self.coefficients[c] + self.free[c], self.bias[c])
@@ -90,7 +91,8 @@ def plain_head(self, features, guess, where, means): # the default one
         first = first - F.softplus(nu) * torch.log1p(squared * kappa.clamp(max=13).exp())
         (a, pi), m = said("expert", "expert_bias", c), means[:, 9 + c, :, :, None]
         second = -0.5 * pi.clamp(max=11).exp() * (self.values - m).square()
-        found.append(torch.logaddexp(first.log_softmax(-1) + F.logsigmoid(-a), second.log_softmax(-1) + F.logsigmoid(a)))
+        first, second = first.log_softmax(-1) + F.logsigmoid(-a), second.log_softmax(-1) + F.logsigmoid(a)
+        found.append(torch.logaddexp(first, second))
     everywhere = torch.stack(found, 1)                                                     # (N, 3, H, W, levels)
     if where.dtype == torch.bool: return everywhere[where]
     return everywhere.flatten(2, 3).take_along_dim(where[..., None], 2)
@@ -116,7 +118,7 @@ def plainly(monkeypatch): # -> a function that makes the package use the plain f
 def learner(seed=0):
     torch.manual_seed(seed)
     made = OrderlessNADE(**SMALL)
-    for p in made.parameters(): p.data += 0.05 * torch.randn_like(p)                       # nothing is left at its start
+    for p in made.parameters(): p.data += 0.05 * torch.randn_like(p)                      # nothing is left at its start
     return made
 
 
