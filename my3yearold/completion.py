@@ -6,7 +6,7 @@
 __all__ = ['pull_push', 'adaptive_means']
 
 # %% ../nbs/09_completion.ipynb #bba97337
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -20,31 +20,48 @@ def pull_push(
 ) -> Tensor: # (N, 3, H, W), the given values and guesses between them
     """Given values stay as they are; hidden ones become averages of given ones, from larger squares where near ones are
     missing, and 0 where nothing is given (Gortler et al., The Lumigraph, 1996)."""
-    return torch.where(given, v, _pull(v * given, given.to(v.dtype), trust))
+    w = given.to(v.dtype)
+    return torch.where(given, v, _pull(torch.cat([v * w, w + trust], 1), trust))
 
 def _pull(
-    total: Tensor, # (N, 3, H, W), mean of each square's values, hidden ones counted as 0
-    w: Tensor, # (N, 3, H, W), share of each square that is given
+    both: Tensor, # (N, 6, H, W): of each square the mean, hidden values counted as 0; the given share, plus trust
     trust: float,
 ) -> Tensor: # (N, 3, H, W), a guess at each square
-    if min(w.shape[-2:]) == 1: coarse = torch.zeros_like(total)
-    else:
-        coarse = _pull(F.avg_pool2d(total, 2, ceil_mode=True), F.avg_pool2d(w, 2, ceil_mode=True), trust)
-        coarse = F.interpolate(coarse, size=w.shape[-2:], mode="bilinear", align_corners=False)
-    return (total + trust * coarse) / (w + trust)
+    total, weight = both.chunk(2, 1)
+    if min(both.shape[-2:]) == 1: return total / weight
+    coarse = _pull(F.avg_pool2d(both, 2, ceil_mode=True), trust)
+    coarse = F.interpolate(coarse, size=both.shape[-2:], mode="bilinear", align_corners=False)
+    return torch.add(total, coarse, alpha=trust) / weight
 
 # %% ../nbs/09_completion.ipynb #c7609a83
-def _pairs(
-    height: int, width: int, step: int, # of the picture, in pixels; distance of the two
-) -> Iterator[tuple]: # for each of the four directions: the upper or left pixels, their neighbours below or right
-    start, whole = slice(step, None), slice(None)
-    def end(size: int) -> slice: return slice(max(0, size - step))
-    yield (..., whole, end(width)), (..., whole, start)
-    yield (..., end(height), whole), (..., start, whole)
-    yield (..., end(height), end(width)), (..., start, start)
-    yield (..., end(height), start), (..., start, end(width))
+def _far(
+    row: Tensor, # (N, C, L), a canvas
+    width: int, # of the canvas's rows, in pixels; its margins are `step` wide
+    step: int, # distance of a pixel's neighbours
+    size: int, # of the canvas without the lower margin, in pixels
+) -> list[Tensor]: # (N, C, size) each: the four neighbours of each pixel, right and below; views
+    return [row[..., start:start + size] for start in (step, *(step * width + x for x in (-step, 0, step)))]
 
 # %% ../nbs/09_completion.ipynb #5310f33a
+def _smoothed(
+    mean: Tensor, count: Tensor, # (N, 3, H, W) each
+    step: int, tolerance: float, # distance of the neighbours, in pixels; as in `adaptive_means`
+) -> Tensor: # (N, 6, H, W): sums of the weighted means, and of the weights
+    height, width = mean.shape[-2], mean.shape[-1] + step
+    size = height * width
+    laid = torch.cat([mean, count.reciprocal() * (-2 * tolerance ** 2), mean * count, count], 1)
+    look, bring = F.pad(laid, (0, step, 0, step + 1)).flatten(2).chunk(2, 1)     # (N, 6, L) each
+    m, scale = look[..., :size].chunk(2, 1)
+    far_m, far_scale = torch.stack(_far(look, width, step, size)).chunk(2, 2)    # (4, N, 3, size) each
+    alike = far_m.sub_(m).square_().div_(far_scale.add_(scale)).sum(2, keepdim=True).exp_()
+    total = bring.clone()                                                        # of each pixel itself
+    for weight, here, there in zip(alike, _far(total, width, step, size), _far(bring, width, step, size)):
+        here.addcmul_(weight, bring[..., :size])
+        total[..., :size].addcmul_(weight, there)
+    return total[..., :size].unflatten(2, (height, width))[..., :mean.shape[-1]]
+
+# %% ../nbs/09_completion.ipynb #1c9601ec
+@torch.no_grad()
 def adaptive_means(
     guess: Tensor, # (N, 3, H, W) float in [-1, 1], a completed picture
     given: Tensor, # (N, 3, H, W) bool
@@ -53,19 +70,11 @@ def adaptive_means(
     trust: float = 0.02, # in a guessed value, where a given one counts 1
 ) -> tuple[Tensor, Tensor]: # means and counts, (N, 3 * len(steps), H, W) each, pass after pass
     """Means over neighbours that look the same, and how many given values each rests on: adaptive weights smoothing
-    (Polzehl and Spokoiny, J. R. Statist. Soc. B 62, 2000)."""
+    (Polzehl and Spokoiny, J. R. Statist. Soc. B 62, 2000). Without gradients."""
     mean, count, means, counts = guess, torch.where(given, 1.0, trust), [], []
     for step in steps:
-        total, weights = mean * count, count.clone()                             # of each pixel itself
-        for p, q in _pairs(guess.shape[-2], guess.shape[-1], step):
-            n, m = count[p], count[q]
-            misfit = ((mean[p] - mean[q]).square() * (n * m / (n + m))).sum(1, keepdim=True)
-            alike = misfit.mul(-0.5 / tolerance ** 2).exp()
-            for here, there in ((p, q), (q, p)):
-                weight = alike * count[there]
-                weights[here] += weight
-                total[here].addcmul_(weight, mean[there])
-        mean, count = total / weights, weights
+        total, count = _smoothed(mean, count, step, tolerance).chunk(2, 1)
+        mean = total / count
         means.append(mean)
         counts.append(count)
     return torch.cat(means, 1), torch.cat(counts, 1)

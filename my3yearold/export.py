@@ -89,11 +89,6 @@ class Step(nn.Module):
         values, log_prob = inverse_cdf(louder(logits[0], logits[-1], scale), central, uniforms)
         return values.to(torch.uint8), log_prob.float()
 
-# %% ../nbs/export.ipynb #fb58a969
-def _logaddexp(self, other): # -> log(exp(self) + exp(other)), as operations of ONNX
-    from onnxscript import opset20 as op
-    return op.Add(other, op.Softplus(op.Sub(self, other)))
-
 # %% ../nbs/export.ipynb #deedbaba
 OPSET = 20 # version of the list of operations that graphs are written in
 
@@ -116,7 +111,7 @@ def graph_of(
         program = torch.export.export(module.eval(), (), example, dynamic_shapes=shapes)
         written: Any = torch.onnx.export(
             program, dynamo=True, opset_version=OPSET, optimize=False, verbose=False, input_names=list(example),
-            output_names=outputs, custom_translation_table={torch.ops.aten.logaddexp.default: _logaddexp})
+            output_names=outputs)
     with TemporaryDirectory() as place:
         written.save(f"{place}/raw.onnx")
         options = runtime.SessionOptions()

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from .completion import adaptive_means, pull_push
 from .heads import head_named, smooth_features
 from .qrnn import QRNN
-from .trunks import make_trunk
+from .trunks import make_trunk, normed
 
 # %% ../nbs/08_model.ipynb #9dddddb7
 class Door(nn.Module):
@@ -41,15 +41,15 @@ class Door(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def weight(self) -> Tensor: # (3, levels, C): what each level of each colour adds
-        return self.basis @ self.smooth + self.free
+        return torch.baddbmm(self.free, self.basis.expand(3, -1, -1), self.smooth)
 
     def forward(self, images: Tensor, given: Tensor) -> Tensor: # (N, 3, H, W) uint8, bool -> (N, C, H, W)
         # row `levels` of each colour stands for "hidden" and is zero; the others carry value and mask together
-        table = F.pad(self.weight() + self.mask[:, None], (0, 0, 0, 1)).flatten(0, 1)    # (3 * (levels + 1), C)
-        offset = torch.arange(3, device=images.device)[:, None, None] * (self.levels + 1)
-        rows = torch.where(given, images.long(), self.levels) + offset                   # (N, 3, H, W)
-        red, green, blue = (table.index_select(0, rows[:, c].flatten()) for c in range(3))
-        return (red + green + blue + self.bias).view(*rows[:, 0].shape, -1).permute(0, 3, 1, 2) # channels last
+        table = F.pad(self.weight() + self.mask[:, None], (0, 0, 0, 1))                  # (3, levels + 1, C)
+        rows = torch.where(given, images.long(), self.levels).transpose(0, 1).flatten(1) # (3, N * H * W)
+        red, green, blue = (of_colour.index_select(0, row) for of_colour, row in zip(table, rows))
+        n, _, h, w = images.shape
+        return (red + green + blue + self.bias).view(n, h, w, -1).permute(0, 3, 1, 2)    # channels last
 
 # %% ../nbs/08_model.ipynb #58e42fcd
 class _Parts(nn.Module):
@@ -110,7 +110,7 @@ class OrderlessNADE(_Parts):
         means, counts = adaptive_means(guess, given) if self.head.uses_means else (guess[:, :0],) * 2
         completed = self.guess(torch.cat([guess, means, counts.log() / 4], 1))
         x = self.trunk(self.door(images, given) + completed, states, lengths)
-        logits = self.head(F.silu(self.norm(x)), guess, torch.ones_like(given) if where is None else where, means)
+        logits = self.head(normed(self.norm, x), guess, torch.ones_like(given) if where is None else where, means)
         return logits.unflatten(0, given.shape) if where is None else logits
 
     def bind(self, ids: Tensor, lengths: Tensor) -> Predict: # (N, T), (N,)

@@ -37,12 +37,13 @@ class _Recurrence(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
         f, h, h0 = ctx.saved_tensors
         g = grad.clone(memory_format=torch.contiguous_format)                    # g_t = grad_t + f_{t+1} g_{t+1}
         g_of, f_of = g.unbind(1), f.unbind(1)
         for t in range(len(f_of) - 1, 0, -1): g_of[t - 1].addcmul_(f_of[t], g_of[t])
-        return g * torch.cat([h0[:, None], h[:, :-1]], 1), g, f_of[0] * g_of[0]
+        start = f_of[0] * g_of[0] if ctx.needs_input_grad[2] else None
+        return g * torch.cat([h0[:, None], h[:, :-1]], 1), g, start
 
 # %% ../nbs/05_qrnn.ipynb #15d0dfea
 def forget_mult(
