@@ -6,15 +6,16 @@ Sections, each written to the file row by row; one that fails leaves its error, 
 fits into the minutes is left out and says so:
 
     tests      the tests that need CUDA
-    peaks      bfloat16 operations and bytes a second: measured, and the data sheet's where the card is known
-    counted    operations and bytes of a training step: of every operation that is not a view, its inputs and outputs
     agreement  loss and gradients of trained weights, beside float32 on the CPU
+    counted    operations and bytes of a training step: of every operation that is not a view, its inputs and outputs
+    peaks      bfloat16 operations and bytes a second: measured, and the data sheet's where the card is known
     speed      the whole training step: decide, ask, forward, backward, clip, AdamW, average
     kernels    where the time goes: outside kernels, and in which of them
+    compiled   speed, agreement and kernels once more, compiled: each in a process of its own, which compiles while the
+               sections that time nothing run, waits for its turn, and is ended if it is not ready in 100 seconds
     filling    the bundled weights fill a small and a larger picture
     qrnn       a QRNN beside nn.LSTM, at the sizes of 1611.01576
     plain      the step of benchmarks/step.py that is written down plainly, beside ours
-    compiled   speed, agreement and kernels once more, compiled, each in a process that is ended if it takes long
 
 Without a GPU everything is small and marked so: that shows that the script works, and is no figure of anything."""
 import argparse, ast, gc, json, math, os, platform, re, shlex, signal, subprocess, sys, tempfile, time
@@ -42,13 +43,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # dense bfloat16 operations a second, bytes a second
 DATA_SHEETS = {"NVIDIA H100 80GB HBM3": (989e12, 3.35e12), "NVIDIA H200": (989e12, 4.8e12),
                "NVIDIA A100-SXM4-80GB": (312e12, 2.0e12)}
-LARGE = dict(size=64, pictures=2048, batches=(16, 64, 256, 1024, 2048), muon=256, count=64, agree=16, warm=3, seconds=1.5,
-             kernels=(64, 256, 1024), filling=((64, 256), 16), plain=64, matrix=8192, copied=2 ** 31,
+LARGE = dict(size=64, pictures=2048, batches=(16, 64, 256, 1024, 2048), muon=256, count=64, agree=16, warm=3,
+             seconds=1.5, kernels=(64, 256, 1024), filling=((64, 256), 16), plain=64, matrix=8192, copied=2 ** 31,
              qrnn=((8, 32, 256), (32, 64, 128, 256, 512), 256),
-             compiled=((256, "yes"), (1024, "yes"), (256, "graphs"), (2048, "yes")))
+             compiled=((256, "yes"), (1024, "yes"), (256, "graphs")))
 SMALL = dict(size=32, pictures=16, batches=(1, 4, 8), muon=4, count=1, agree=2, warm=1, seconds=0.1,
              kernels=(), filling=((64, 128), 2), plain=2, matrix=512, copied=2 ** 26,
-             qrnn=((8,), (32,), 64), compiled=((2, "yes"),))
+             qrnn=((8,), (32,), 64), compiled=((2, "aot_eager"),))   # a graph, but no compiler: it takes minutes
 # of the loss, of the gradients: products rounded to 8 bits move these further
 LIMITS = dict(float32=(1e-4, 1e-4), bfloat16=(1e-2, 5e-2))
 
@@ -75,15 +76,41 @@ class Bench:
         self.data = scenes(self.set.pictures, self.set.size)
         self.vocabulary = begin(self.config, self.data)[2]
         self.examples = Examples(self.data, self.vocabulary, self.device)
+        self.children = {}
 
     def left(self): return self.ends - time.monotonic() # seconds
 
     def wait(self):
         if not self.small: torch.cuda.synchronize()
 
+    def quiet(self): # until all that compile are ready, or their time is up: they would be timed as well
+        for child in self.children.values():
+            while not child.ready() and self.left() > 0 and time.monotonic() < child.begun + 100: time.sleep(0.2)
+            if not child.ready(): child.end()
+
     def save(self):
         found = self.header | dict(minutes=round((time.monotonic() - self.begun) / 60, 2)) | self.rows
         self.out.write_text(json.dumps(found, indent=1) + "\n")
+
+
+class Child:
+    "A process in a session of its own, so that what it starts ends with it; it writes files, which hold nothing up."
+    def __init__(self, *command):
+        self.out, self.err, self.begun = tempfile.TemporaryFile(), tempfile.TemporaryFile(), time.monotonic()
+        self.process = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=self.out, stderr=self.err,
+                                        start_new_session=True)
+
+    def said(self, file): return os.pread(file.fileno(), 10 ** 7, 0).decode(errors="replace")
+
+    def ready(self): return self.process.poll() is not None or "ready\n" in self.said(self.out)
+
+    def wait(self, seconds): # -> is it done?
+        try: self.process.communicate(b"go\n", timeout=max(1, seconds))
+        except subprocess.TimeoutExpired: self.end(); return False
+        return True
+
+    def end(self):
+        if self.process.poll() is None: os.killpg(self.process.pid, signal.SIGKILL); self.process.wait()
 
 
 class Silent: # the journal of a run that nobody reads
@@ -150,26 +177,16 @@ def cuda_tests(): # -> pytest's names of the tests that ask for a GPU, those tha
     return sorted(found, key=lambda name: "compiled" in name)
 
 
-def watched(bench, command, limit): # -> what a command prints; whether it was ended after so many seconds
-    # in files and in a session of its own, so that what it has started ends with it and holds nothing up
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err, start_new_session=True)
-        try: process.wait(max(1, min(limit, bench.left() - 2)))
-        except subprocess.TimeoutExpired: pass
-        finally:
-            ended = process.poll() is None
-            if ended: os.killpg(process.pid, signal.SIGKILL); process.wait()
-        out.seek(0); err.seek(0)
-        return out.read(), err.read(), ended
-
-
 def tests(bench):
     command = [sys.executable, "-m", "pytest", "-v", "--tb=line", "-p", "no:cacheprovider", *cuda_tests()]
-    out, err, ended = watched(bench, command, 60)
+    child = Child(*command)
+    try: done = child.wait(min(75, bench.left() - 2))
+    finally: child.end()
+    out = child.said(child.out)
     said = re.findall(r"^(tests/\S+::\S+).* (PASSED|FAILED|SKIPPED|ERROR)\b", out, re.M)
     count = {word.lower(): sum(word == how for _, how in said) for word in ("PASSED", "FAILED", "ERROR", "SKIPPED")}
-    found = dict(tests=len(cuda_tests()), **count, ended_early=ended)
-    if not said: found["error"] = (f"{out}\n{err}".strip().splitlines() or ["nothing was said"])[-1][:300]
+    found = dict(tests=len(cuda_tests()), **count, ended_early=not done)
+    if not said: found["error"] = (f"{out}\n{child.said(child.err)}".strip().splitlines() or ["no word"])[-1][:300]
     yield found | dict(failures=[name for name, how in said if how in ("FAILED", "ERROR")],
                        reasons=re.findall(r"^.*Error.*$", out, re.M)[:10])
 
@@ -177,6 +194,7 @@ def tests(bench):
 # ---- limits ----
 
 def peaks(bench):
+    bench.quiet()
     a, b = (torch.randn(bench.set.matrix, bench.set.matrix, device=bench.device).bfloat16() for _ in range(2))
     def best(call): return min(timed(bench, call) for _ in range(3))
     flops = 2 * bench.set.matrix ** 3 / best(lambda: a @ b)
@@ -188,9 +206,9 @@ def peaks(bench):
 
 
 class Moved(TorchDispatchMode):
-    "Adds up bytes: inputs and outputs of each operation; of one that picks, or puts, only what is picked or put."
+    "Adds up bytes: inputs and outputs of each operation; of one that picks, only what is picked."
     new = {"empty", "empty_like", "empty_strided", "new_empty", "new_empty_strided", "_unsafe_view"}
-    picks, puts = {"index", "index_select", "gather", "embedding"}, {"index_put_", "_index_put_impl_", "index_add_"}
+    picks = {"index", "index_select", "gather", "embedding"}
 
     def __init__(self, kind): # of device
         super().__init__()
@@ -205,7 +223,6 @@ class Moved(TorchDispatchMode):
         views = [one.alias_info and not one.alias_info.is_write for one in func._schema.returns]
         if any(views) or name in self.new: return made
         if name in self.picks: self.bytes += 2 * self.of(made) + self.of(args[1:])
-        elif name in self.puts: self.bytes += 2 * self.of(args[-1:]) + self.of(args[1:])
         else: self.bytes += self.of((args, kwargs)) + self.of(made)
         return made
 
@@ -278,6 +295,7 @@ def step_row(bench, run, watch=False): # `watch`: once more, looking at the kern
 
 
 def speed(bench):
+    bench.quiet()
     for batch, optimiser in [*((b, "adamw") for b in bench.set.batches), (bench.set.muon, "muon")]:
         row = attempt(lambda: step_row(bench, new_run(bench, batch, optimiser=optimiser)),
                       batch=batch, compile="no", optimiser=optimiser)
@@ -318,26 +336,29 @@ def fused_bytes(): # -> what the kernels of each graph read and write, a list th
 
 
 def compiled_row(bench, batch, how): # in a process of its own
-    run = new_run(bench, batch, compile="no" if bench.small else how)
-    if bench.small: run.cost.compile(backend="aot_eager")              # on a CPU the compiler takes minutes
+    run = new_run(bench, batch, compile="no" if how == "aot_eager" else how)
+    if how == "aot_eager": run.cost.compile(backend=how)
     asked, fused, begun = ask(bench, batch), fused_bytes(), time.perf_counter()
     found = answer(run.cost, asked, share_of(asked, bench.set.agree))
-    row = dict(compiling_seconds=round(time.perf_counter() - begun, 1), fused_bytes=sum(fused))
+    row = dict(compiling_seconds=round(time.perf_counter() - begun, 1))
+    if fused: row["fused_bytes"] = sum(fused)
     row |= difference(found, reference(bench, asked), "bfloat16")
+    if not bench.small: torch.cuda.empty_cache()
+    print("ready", flush=True)
+    sys.stdin.readline()              # its turn
     return row | step_row(bench, run, watch=True)
 
 
 def compiled(bench):
+    bench.quiet()
     gc.collect()
     if not bench.small: torch.cuda.empty_cache()
-    for batch, how in bench.set.compiled:
+    for (batch, how), child in bench.children.items():
         row = dict(batch=batch, compile=how, optimiser="adamw")
-        if bench.left() < 20: yield row | dict(left_out="no time is left"); continue
-        command = [sys.executable, __file__, "--child", str(batch), how]
-        out, err, ended = watched(bench, command, 100)
-        if ended: yield row | dict(error="not done in 100 seconds, or in those left, and ended"); continue
-        found = [line for line in out.splitlines() if line.startswith('{"batch"')]
-        row = json.loads(found[-1]) if found else row | dict(error=(err.strip().splitlines() or ["it died"])[-1][:300])
+        if not child.wait(min(60, bench.left() - 2)): yield row | dict(left_out="no time is left"); continue
+        found = [line for line in child.said(child.out).splitlines() if line.startswith('{"batch"')]
+        last = (child.said(child.err).strip().splitlines() or ["not a word"])[-1][:300]
+        row = json.loads(found[-1]) if found else row | dict(error=f"not ready in time, or it died: {last}")
         yield row | shares(bench, row, row.get("fused_bytes"))
 
 
@@ -386,7 +407,7 @@ def filling(bench):
         yield dict(side=side, steps=steps, seconds=round(took, 3), bits_per_dim=round(result.bits_per_dim[0], 3))
 
 
-SECTIONS = (tests, peaks, counted, agreement, speed, kernels, filling, qrnn, plain, compiled)
+SECTIONS = (tests, agreement, counted, peaks, speed, kernels, compiled, filling, qrnn, plain)
 
 
 def told(row): # in a line, without lists
@@ -403,7 +424,8 @@ def work(bench, sections):
         print(f"{time.monotonic() - bench.begun:4.0f} s  {name}: {told(row)}", flush=True)
     signal.signal(signal.SIGALRM, stop)
     for section in sections:
-        signal.setitimer(signal.ITIMER_REAL, max(0.01, bench.left()))
+        if bench.left() < 1: keep(section.__name__, dict(left_out="no time is left")); continue
+        signal.setitimer(signal.ITIMER_REAL, bench.left())
         try:
             for row in section(bench): keep(section.__name__, row)
             signal.setitimer(signal.ITIMER_REAL, 0)
@@ -440,7 +462,11 @@ def main():
         batch, how = int(args.child[0]), args.child[1]
         row = dict(batch=batch, compile=how, optimiser="adamw")
         return print(json.dumps(attempt(lambda: compiled_row(bench, batch, how), **row)))
-    work(bench, [names[name] for name in args.sections])
+    if "compiled" in args.sections:
+        bench.children = {one: Child(sys.executable, __file__, "--child", *map(str, one)) for one in bench.set.compiled}
+    try: work(bench, [names[name] for name in args.sections])
+    finally:
+        for child in bench.children.values(): child.end()
     print("\n" + table(bench))
 
 
