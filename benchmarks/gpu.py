@@ -47,7 +47,7 @@ LARGE = dict(size=64, pictures=2048, batches=(16, 64, 256, 1024, 2048), muon=256
              seconds=1.5, kernels=(64, 256, 1024), filling=((64, 256), 16), plain=64, matrix=8192, copied=2 ** 31,
              qrnn=((8, 32, 256), (32, 64, 128, 256, 512), 256),
              compiled=((256, "yes"), (1024, "yes"), (256, "graphs")))
-SMALL = dict(size=32, pictures=16, batches=(1, 4, 8), muon=4, count=1, agree=2, warm=1, seconds=0.1,
+SMALL = dict(size=32, pictures=16, batches=(1, 8), muon=1, count=1, agree=2, warm=1, seconds=0.1,
              kernels=(), filling=((64, 128), 2), plain=2, matrix=512, copied=2 ** 26,
              qrnn=((8,), (32,), 64), compiled=((2, "aot_eager"),))   # a graph, but no compiler: it takes minutes
 # of the loss, of the gradients: products rounded to 8 bits move these further
@@ -261,7 +261,7 @@ def answer(cost, asked, share): # -> loss, all gradients in a row
 
 
 def share_of(asked, count): # the first so many pictures of a question share the loss
-    share = asked.count * (torch.arange(len(asked.count), device=asked.count.device) < count)
+    share = asked[-1] * (torch.arange(len(asked[-1]), device=asked[-1].device) < count)
     return share / share.sum()
 
 
