@@ -261,7 +261,7 @@ def answer(cost, asked, share): # -> loss, all gradients in a row
 
 
 def share_of(asked, count): # the first so many pictures of a question share the loss
-    share = asked[-1] * (torch.arange(len(asked[-1]), device=asked[-1].device) < count)
+    share = asked.counts * (torch.arange(len(asked.counts), device=asked.counts.device) < count)
     return share / share.sum()
 
 
