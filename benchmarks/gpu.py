@@ -43,11 +43,11 @@ ROOT = Path(__file__).resolve().parent.parent
 # dense bfloat16 operations a second, bytes a second
 DATA_SHEETS = {"NVIDIA H100 80GB HBM3": (989e12, 3.35e12), "NVIDIA H200": (989e12, 4.8e12),
                "NVIDIA A100-SXM4-80GB": (312e12, 2.0e12)}
-LARGE = dict(size=64, pictures=2048, batches=(16, 64, 256, 1024, 2048), muon=256, count=64, agree=16, warm=3,
-             seconds=1.5, kernels=(64, 256, 1024), filling=((64, 256), 16), plain=64, matrix=8192, copied=2 ** 31,
-             qrnn=((8, 32, 256), (32, 64, 128, 256, 512), 256),
+LARGE = dict(size=64, scored=1024, pictures=2048, batches=(16, 64, 256, 1024, 2048), muon=256, count=64, agree=16,
+             warm=3, seconds=1.5, kernels=(64, 256, 1024), filling=((64, 256), 16), plain=64, matrix=8192,
+             copied=2 ** 31, qrnn=((8, 32, 256), (32, 64, 128, 256, 512), 256),
              compiled=((256, "yes"), (1024, "yes"), (256, "graphs")))
-SMALL = dict(size=32, pictures=16, batches=(1, 8), muon=1, count=1, agree=2, warm=1, seconds=0.1,
+SMALL = dict(size=32, scored=96, pictures=16, batches=(1, 8), muon=1, count=1, agree=2, warm=1, seconds=0.1,
              kernels=(), filling=((64, 128), 2), plain=2, matrix=512, copied=2 ** 26,
              qrnn=((8,), (32,), 64), compiled=((2, "aot_eager"),))   # a graph, but no compiler: it takes minutes
 # of the loss, of the gradients: products rounded to 8 bits move these further
@@ -72,7 +72,7 @@ class Bench:
                            cuda=torch.version.cuda, command=command, size=self.set.size)
         if self.small: self.header["note"] = "small, on a CPU: shows that the script works, and is no figure of a GPU"
         self.config = TrainConfig(start="photos", size=self.set.size, precision="bfloat16", compile="no", flip=0.5,
-                                  device=self.device.type)
+                                  device=self.device.type, scored=self.set.scored)
         self.data = scenes(self.set.pictures, self.set.size)
         self.vocabulary = begin(self.config, self.data)[2]
         self.examples = Examples(self.data, self.vocabulary, self.device)
