@@ -25,7 +25,7 @@ FLOORS = [                                  # a module imports from the floors a
      "scenes", "show", "yardsticks"},
     {"architecture", "captions", "heads", "holes", "losses", "names", "pictures", "runs", "sampling", "terminal",
      "trunks"},
-    {"cutout", "masks", "model", "pickles", "tables"},
+    {"cutout", "machines", "masks", "model", "pickles", "tables"},
     {"ancestral", "jobs", "saving", "sources"},
     {"budgets", "coco", "data", "likelihood", "remasking"},
     {"batches", "coarse_to_fine", "config", "gibbs"},
