@@ -14,8 +14,8 @@ from contextlib import redirect_stderr
 from pathlib import Path
 from typing import Any
 from . import __version__
-from .commands import (add_data, add_evaluate, add_export, add_play, add_train, data, evaluate, export, play,
-                                 train)
+from .commands import (add_data, add_evaluate, add_export, add_play, add_search, add_train, data, evaluate,
+                                 export, play, search, train)
 from .files import check_page, only_one, printable, tidy
 from .jobs import Job, default_jobs, jobs_from, named, place
 from .machines import Processes, launched
@@ -150,6 +150,8 @@ COMMANDS = {
                 'example: my3yearold inpaint cat.jpg --mask hole.png --caption "a cat on a red sofa" --samples 2'),
     "train": (add_train, train, "train a model",
               "example: my3yearold train --data scenes --run runs/scenes --max-minutes 60"),
+    "search": (add_search, search, "train many models, to find good settings",
+               "example: my3yearold search --space ours --trials 20 --max-minutes 10"),
     "evaluate": (add_evaluate, evaluate, "say how good weights are on a data set",
                  "example: my3yearold evaluate --weights scenes --data scenes"),
     "data": (add_data, data, "say what is in a data set, or fetch COCO",

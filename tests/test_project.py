@@ -29,8 +29,9 @@ FLOORS = [                                  # a module imports from the floors a
     {"ancestral", "jobs", "saving", "sources"},
     {"budgets", "coco", "data", "likelihood", "remasking"},
     {"batches", "coarse_to_fine", "config", "gibbs"},
-    {"inpaint", "resuming"},
+    {"inpaint", "resuming", "spaces"},
     {"export", "playground", "results", "training"},
+    {"search"},
     {"commands"},
     {"cli"},
 ]
