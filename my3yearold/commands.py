@@ -27,15 +27,15 @@ def add_train(parser: argparse.ArgumentParser) -> None:
                         help="go on although the data are not those that the run began with")
     add_fields(parser)
 
-def add_fields(parser: argparse.ArgumentParser) -> None:
+def add_fields(parser: argparse.ArgumentParser, **helps: str) -> None: # of fields that mean something else here
     "One flag per field of TrainConfig."
     from my3yearold.config import TrainConfig
     for field in dataclasses.fields(TrainConfig):
         kind, several = plain_type(field.type)
         how: dict[str, Any] = dict(nargs="+" if several else None, type=noted_thing if kind is str else kind)
         if kind is bool: how = dict(action=argparse.BooleanOptionalAction)
-        parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **how,
-                            help=f"{field.metadata['help'].replace('%', '%%')} [{field.default}]")
+        words = helps.get(field.name, f"{field.metadata['help'].replace('%', '%%')} [{field.default}]")
+        parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **how, help=words)
 
 def fields_given(args: Args) -> dict[str, Any]:
     "The fields of a TrainConfig whose flags were given."
@@ -144,7 +144,8 @@ def add_search(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--storage", type=named_thing,
                         help="NAME.journal, or an address such as postgresql://... [search.db in the folder --run]")
     parser.add_argument("--json", action="store_true", help="for programs: one object of JSON at the end")
-    add_fields(parser)
+    add_fields(parser, run="the folder of the search, with a folder for each run [runs/search]",
+               seed="of what is drawn, and of all that chance decides in each run [0]")
 
 def search(args: Args) -> int: # exit status
     "`my3yearold search`"

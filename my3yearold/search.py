@@ -53,9 +53,10 @@ def note(study: Any, space: Space, base: TrainConfig) -> None:
     told = json.loads(msgspec.json.encode(dict(space=space, common=common)))
     if not (noted := study.user_attrs.get("search")): return study.set_user_attr("search", told)
     for part, values in told.items():
-        differ = sorted(k for k in values.keys() | noted[part].keys() if values.get(k) != noted[part].get(k))
-        if differ:
-            what = "another space, which differs in" if part == "space" else "another"
+        is_space = part == "space"         # of a later version may have settings more, with defaults as before
+        names = values.keys() | noted[part].keys() if is_space else values.keys() & noted[part].keys()
+        if differ := sorted(k for k in names if values.get(k) != noted[part].get(k)):
+            what = "another space, which differs in" if is_space else "another"
             raise ValueError(f"the search in {base.run} was begun with {what} {differ[0]}: "
                              "go on with that, or search in another folder with --run")
 
@@ -189,9 +190,10 @@ def search(
                 run = folder / trial.user_attrs["run"]
                 config = replace(base, run=str(run), **settings(trial.params, wanted))
                 tell(f"trial {trial.number}: {attempt(study, trial, config, prune)} ({shown(trial.params)})")
-    except BaseException:
+    except BaseException as error:
         with only_one(folder, "choosing a trial in", wait=True): retry_lost(study, folder)
-        raise
+        if not isinstance(error, KeyboardInterrupt): raise
+        raise KeyboardInterrupt("the search was stopped; the same command goes on with it") from None
     return study
 
 def shown(params: dict[str, Any]) -> str:
