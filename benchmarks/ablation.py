@@ -13,7 +13,8 @@ import torch
 from my3yearold.batches import Examples
 from my3yearold.data import load_data
 from my3yearold.saving import save_model
-from my3yearold.training import TrainConfig, validate
+from my3yearold.config import TrainConfig
+from my3yearold.validation import validate
 from architectures import trained
 
 MASKS = "orderless=0.3,orderless_in_rectangle=0.45,rectangle=0.25"

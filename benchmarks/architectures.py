@@ -25,14 +25,15 @@ from pathlib import Path
 import torch
 
 from my3yearold.chance import stream
-from my3yearold.batches import Examples, questions, strata
+from my3yearold.batches import Examples, decide, questions, scored_loss, strata
 from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.masks import centre, orderless
 from my3yearold.model import OrderlessNADE
 from my3yearold.saving import load_model
 from my3yearold.config import model_options
-from my3yearold.training import LOSSES, TrainConfig, learning_rate, scored_loss, train, update_average, validate
+from my3yearold.training import LOSSES, TrainConfig, learning_rate, train, update_average
+from my3yearold.validation import validate
 
 RESULTS = Path(__file__).parent / "results"
 NUM_SCENES = 8000
@@ -89,10 +90,10 @@ def train_for(cpu_seconds, config):
     begun, step = time.process_time(), 0
     while (done := (time.process_time() - begun) / cpu_seconds) < 1:
         optimiser.param_groups[0]["lr"] = learning_rate(step, done, config)
-        index, row, given, where, weight, share = questions(config, data, step, torch.device("cpu"))
-        images, ids, lengths = data.batch(index, row)
+        asked = questions(config, data, decide(config, data, step))
         optimiser.zero_grad()
-        (scored_loss(model, images, given, ids, lengths, where, weight, LOSSES[config.loss]) * share).sum().backward()
+        cost = scored_loss(model, *asked[:6], loss=LOSSES[config.loss])
+        ((cost * asked.counts).sum() / asked.counts.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), config.clip)
         optimiser.step()
         update_average(average, model, step, config.ema)

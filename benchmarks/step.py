@@ -13,14 +13,13 @@ from contextlib import nullcontext
 from pathlib import Path
 import torch
 import torch.nn.functional as F
-from my3yearold.batches import shares, strata
+from my3yearold.batches import scored_loss, shares, strata
 from my3yearold.captions import Vocabulary
 from my3yearold.losses import cross_entropy
 from my3yearold.masks import orderless
 from my3yearold.heads import neighbours
 from my3yearold.model import OrderlessNADE, adaptive_means, pull_push
 from my3yearold.scenes import scenes
-from my3yearold.training import scored_loss
 
 
 def plain_logits(model, images, given, ids, lengths): # -> (N, 3, H, W, levels)

@@ -19,7 +19,8 @@ from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.masks import orderless
 from my3yearold.model import OrderlessNADE
-from my3yearold.training import TrainConfig, train, validate
+from my3yearold.training import TrainConfig, train
+from my3yearold.validation import validate
 
 
 def plain_loss(model, images, given, ids, lengths): # -> scalar, nats

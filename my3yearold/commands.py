@@ -28,8 +28,11 @@ def add_train(parser: argparse.ArgumentParser) -> None:
     add_fields(parser)
 
 def add_fields(parser: argparse.ArgumentParser, **helps: str) -> None: # of fields that mean something else here
-    "One flag per field of TrainConfig."
-    from my3yearold.config import TrainConfig
+    "One flag per field of TrainConfig, and one for many of them."
+    from my3yearold.config import PRESETS, TrainConfig
+    parser.add_argument("--preset", choices=list(PRESETS),
+                        help="settings for a kind of machine, which the flags beside it refine; gpu: large batches, "
+                             "a larger rate, ten minutes")
     for field in dataclasses.fields(TrainConfig):
         kind, several = plain_type(field.type)
         how: dict[str, Any] = dict(nargs="+" if several else None, type=noted_thing if kind is str else kind)
@@ -38,11 +41,11 @@ def add_fields(parser: argparse.ArgumentParser, **helps: str) -> None: # of fiel
         parser.add_argument(f"--{field.name.replace('_', '-')}", default=argparse.SUPPRESS, **how, help=words)
 
 def fields_given(args: Args) -> dict[str, Any]:
-    "The fields of a TrainConfig whose flags were given."
-    from my3yearold.config import TrainConfig
+    "The fields of a TrainConfig whose flags were given, by the preset or one by one."
+    from my3yearold.config import PRESETS, TrainConfig
     values = {field.name: getattr(args, field.name) for field in dataclasses.fields(TrainConfig)
               if hasattr(args, field.name)}
-    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+    return PRESETS.get(args.preset, {}) | {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
 def plain_type(
     kind: Any, # the type of a field

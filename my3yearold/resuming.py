@@ -7,6 +7,7 @@ __all__ = ['begin', 'vocabulary_sum', 'noted_data', 'like_checkpoint', 'go_on', 
 
 # %% ../nbs/resuming.ipynb #90cc72a1
 import hashlib, json, warnings
+from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from .saving import load_model, network_of, read_vocabulary, weights_folder, wri
 def begin(
     config: TrainConfig,
     data: Any, # CaptionedImages or Scenes
+    network: Callable[[int], OrderlessNADE] | None = None, # number of words -> a network of the caller's own
 ) -> tuple[TrainConfig, OrderlessNADE, Vocabulary]:
     "What a run begins with: a network for these data, or the weights to start from."
     torch.manual_seed(config.seed)
@@ -31,6 +33,7 @@ def begin(
     captions = data.captions
     if config.joined: captions = [[join_captions(several)] for several in captions]      # the | is a word, too
     vocabulary = Vocabulary.build(captions, min_count=config.min_count, level=config.level)
+    if network: return config, network(len(vocabulary)), vocabulary
     return config, OrderlessNADE(len(vocabulary), config.size, **model_options(config)), vocabulary
 
 # %% ../nbs/resuming.ipynb #dbf597da
@@ -63,6 +66,7 @@ def go_on(
     config: TrainConfig,
     data: Any, # CaptionedImages or Scenes
     found: tuple[Path, dict[str, torch.Tensor], dict[str, Any]], # a checkpoint: file, tensors, state
+    own: Callable[[int], OrderlessNADE] | None = None, # number of words -> the network that the run began with
 ) -> tuple[TrainConfig, OrderlessNADE, Vocabulary]:
     "What a run goes on with: the vocabulary of its first step, and a network like its checkpoint's."
     folder, network = Path(config.run), found[2]["network"]
@@ -80,9 +84,10 @@ def go_on(
         if config.start: config = replace(config, **described(network), level=vocabulary.level)
     else:
         warnings.warn(f"{folder} holds no vocabulary: it is made again from the data, which must be as they were")
-        return begin(config, data)
+        return begin(config, data, own)
     if config.level != (kept := vocabulary.level):
         raise ValueError(f"level is {config.level!r}, and the run in {folder} has a vocabulary of level {kept!r}")
+    if own: return config, own(len(vocabulary)), vocabulary
     options = network | model_options(config) | dict(vocab_size=len(vocabulary), size=config.size)
     return config, like_checkpoint(options, found), vocabulary
 

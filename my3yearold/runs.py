@@ -288,7 +288,7 @@ class Journal:
     """The bar and the figures of a run as it goes.
     Raises FloatingPointError when the loss is no number or three times its best."""
     columns = ("step", "minutes", "pictures", "pictures_per_second", "waiting", "learning_rate", "train",
-               "valid", "valid_centre", "valid_blank", "valid_no_caption", "valid_given")
+               "valid", "valid_centre", "valid_blank", "valid_no_caption", "valid_given", "figure")
     def __init__(self,
         config: Any, folder: str | Path,       # with max_steps and max_minutes
         state: dict[str, Any],                 # a `State`
@@ -310,9 +310,10 @@ class Journal:
         self.bar.update()
 
     def look(self) -> None:
-        "Read the losses since the last look."
-        for step, loss in self.recent:
-            loss = self.accelerator.reduce(loss, "sum").item() / math.log(2)
+        "Read the losses since the last look, all at once."
+        steps, losses = [step for step, _ in self.recent], [loss for _, loss in self.recent]
+        read = self.accelerator.reduce(torch.stack(losses), "sum").tolist() if losses else []
+        for step, loss in zip(steps, (nats / math.log(2) for nats in read)):
             if not self.trend.follow(loss): raise lost(self.folder, step, loss, self.pictures(step))
         self.recent = []
         words = [f"{self.trend.smooth:.3f} bits/dim"] + [f"best valid {self.best:.3f}"] * math.isfinite(self.best)

@@ -29,7 +29,7 @@ FLOORS = [                                  # a module imports from the floors a
     {"ancestral", "jobs", "saving", "sources"},
     {"budgets", "coco", "data", "likelihood", "remasking"},
     {"batches", "coarse_to_fine", "config", "gibbs"},
-    {"inpaint", "resuming", "spaces"},
+    {"devices", "inpaint", "resuming", "spaces", "validation"},
     {"export", "playground", "results", "training"},
     {"search"},
     {"commands"},

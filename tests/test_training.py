@@ -22,7 +22,7 @@ from safetensors.torch import save_file
 
 pytest.importorskip("accelerate", reason="training is tested with the train extra installed")
 from my3yearold import config as config_module
-from my3yearold import runs, saving, training
+from my3yearold import runs, saving, training, validation
 from my3yearold.batches import Examples, shares, strata
 from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
@@ -762,7 +762,7 @@ def test_the_averaged_weights_are_kept_and_validated(tmp_path):
     figures = {}
     for kind in ("average", "model"):
         model.load_state_dict({k: tensors[f"{kind}.{k}"] for k in stored})
-        figures[kind] = training.validate(model, held_out, TINY)
+        figures[kind] = validation.validate(model, held_out, TINY)
     assert abs(figures["average"] - card["valid"]) < 1e-4 < abs(figures["model"] - card["valid"])
 
 
@@ -786,7 +786,7 @@ def test_what_validation_asks(kind):
     model = Watching()
     # four of each channel: there nearly always are as many
     config = replace(TINY, num_valid=40, scored=6)
-    assert abs(training.validate(model, examples, config, kind) - 8) < 1e-5
+    assert abs(validation.validate(model, examples, config, kind) - 8) < 1e-5
     given, where = torch.cat([g for g, _, _ in model.asked]), torch.cat([w for _, _, w in model.asked])
     hole, share = ~centre(40, 16), given.float()
     asked = torch.zeros(40, 3, 256, dtype=torch.bool).scatter(2, where, True).view_as(given)
@@ -805,7 +805,7 @@ def test_what_validation_asks(kind):
 def test_validation_without_captions_reads_none():
     examples = Examples(load_data("scenes", "valid", 16, 64), Vocabulary.build([["a"]], 1), torch.device("cpu"))
     for captions in (True, False):
-        training.validate(model := Watching(), examples, TINY, captions=captions)
+        validation.validate(model := Watching(), examples, TINY, captions=captions)
         assert (torch.cat([n for _, n, _ in model.asked]) > 0).any() == captions
 
 
@@ -860,7 +860,7 @@ def test_the_first_step_of_adamw_by_hand(tmp_path, monkeypatch):
 
 GRADIENT = """
 import gc, sys, torch
-from my3yearold.batches import Examples, questions
+from my3yearold.batches import Examples, ScoredLoss, decide
 from my3yearold.data import load_data
 from my3yearold.captions import Vocabulary
 from my3yearold.model import OrderlessNADE
@@ -875,8 +875,8 @@ def measure(accumulate):
     torch.manual_seed(1)
     model = OrderlessNADE(len(vocabulary), 16, widths=(16, 24), blocks=(1, 1))
     examples = Examples(data, vocabulary, accelerator.device)
-    wrapped = accelerator.prepare_model(model)
-    loss = train_step(config, wrapped, examples, questions(config, examples, 7, accelerator.device), accelerator)
+    wrapped = accelerator.prepare_model(ScoredLoss(model))
+    loss = train_step(config, wrapped, examples, decide(config, examples, 7), accelerator)
     loss = accelerator.reduce(loss, "sum").item()
     gradient = torch.cat([p.grad.flatten() for p in model.parameters() if p.grad is not None])
     if accelerator.is_main_process: torch.save((loss, gradient), f"{sys.argv[1]}-{accumulate}")
