@@ -167,7 +167,8 @@ def search(args: Args) -> int: # exit status
         print(json.dumps(counts | dict(best=best.value, run=str(run), params=best.params, importance=shares))); return 0
     print(", ".join(f"{count} {kind}" for kind, count in counts.items()), end="; ")
     print(printable(f"best {best.value:.3f} bits/dim: my3yearold inpaint --weights {shell_path(run)}"))
-    if shares: print("importance (fANOVA):", ", ".join(f"{name} {share:.2f}" for name, share in shares.items()))
+    told = ", ".join(f"{name} {share:.2f}" for name, share in shares.items())
+    if told: print(f"importance (fANOVA over {counts['finished']} runs): {told}")
     return 0
 
 # %% ../nbs/commands.ipynb #f6a9c6e7

@@ -330,7 +330,7 @@ def test_what_is_shown(base, space, learner, capsys):
     assert sum(map(len, found.values())) == 12 and len(found["crashed"]) == 1 and found["pruned"]
     counts = ", ".join(f"{len(trials)} {kind}" for kind, trials in found.items())
     assert len(printed) == 14 and printed[12].startswith(f"{counts}; best 5.") and "--weights" in printed[12]
-    assert printed[13].startswith("importance (fANOVA): head 0.")
+    assert printed[13].startswith(f"importance (fANOVA over {len(found['finished'])} runs): head 0.")
     assert list(importance(study)) == ["head", "learning_rate"] and importance(study)["head"] > 0.7
     figure = scatter(study)
     assert [axis.get_xlabel() for axis in figure.axes] == ["learning_rate", "head"]
