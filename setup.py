@@ -10,7 +10,7 @@ parser.read(root / "settings.ini", encoding="utf-8")
 cfg = parser["DEFAULT"]
 
 STATUS = {"3": "3 - Alpha", "4": "4 - Beta", "5": "5 - Production/Stable"}     # nbdev's numbers
-names = "samples", "train", "hub", "completion", "export", "notebooks", "play", "dev"
+names = "samples", "train", "search", "hub", "completion", "export", "notebooks", "play", "dev"
 extras = {name: cfg[f"{name}_requirements"].split() for name in names}
 extras["dev"] = sum(extras.values(), [])     # to work on the project is to need all of it ...
 extras["site"] = cfg["site_requirements"].split()    # ... but what builds the site

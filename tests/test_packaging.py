@@ -97,6 +97,7 @@ def test_metadata(shipped):
     assert {line.split()[1] for line in info["METADATA"].splitlines() if line.startswith("Provides-Extra:")} == {
         "samples",
         "train",
+        "search",
         "hub",
         "completion",
         "export",
