@@ -1,6 +1,6 @@
 """Does it run on a GPU, is what it computes right there, and how near to the card's limits does a training step come?
 
-    python benchmarks/gpu.py [--minutes 4] [--out FILE] [--sections speed kernels ...]
+    python benchmarks/gpu.py [--minutes 4] [--out FILE] [--sections speed kernels ...] [--size 64] [--scored 1024]
 
 Sections, each written to the file row by row; one that fails leaves its error, and the next one runs; what no longer
 fits into the minutes is left out and says so:
@@ -63,13 +63,14 @@ class Bench:
         self.ends, self.begun = time.monotonic() + 60 * args.minutes, time.monotonic()
         self.small, self.out, self.rows = not torch.cuda.is_available(), Path(args.out), {}
         self.set = argparse.Namespace(**(SMALL if self.small else LARGE))
+        self.set.size, self.set.scored = args.size or self.set.size, args.scored or self.set.scored
         # with its number: pictures that are on a device have one
         self.device = torch.device("cpu") if self.small else torch.device("cuda", torch.cuda.current_device())
         cpu = f"{platform.machine()}, {torch.get_num_threads()} threads"
         name = cpu if self.small else torch.cuda.get_device_name()
         command = "python " + shlex.join([os.path.relpath(sys.argv[0], ROOT), *sys.argv[1:]])
         self.header = dict(small=self.small, device=self.device.type, machine=name, torch=torch.__version__,
-                           cuda=torch.version.cuda, command=command, size=self.set.size)
+                           cuda=torch.version.cuda, command=command, size=self.set.size, scored=self.set.scored)
         if self.small: self.header["note"] = "small, on a CPU: shows that the script works, and is no figure of a GPU"
         self.config = TrainConfig(start="photos", size=self.set.size, precision="bfloat16", compile="no", flip=0.5,
                                   device=self.device.type, scored=self.set.scored)
@@ -453,6 +454,8 @@ def main():
     parser.add_argument("--out", help="default: benchmarks/results/gpu_DEVICE.json")
     parser.add_argument("--sections", nargs="+", choices=names, default=list(names),
                         help="some of them; shares need peaks and counted")
+    parser.add_argument("--size", type=int, help="side of the pictures in all but fillings [64; without a GPU 32]")
+    parser.add_argument("--scored", type=int, help="variables scored in each [1024; without a GPU 96]")
     parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     args = parser.parse_args()
     card = torch.cuda.get_device_name().lower().replace(" ", "_") if torch.cuda.is_available() else "cpu"
@@ -463,7 +466,8 @@ def main():
         row = dict(batch=batch, compile=how, optimiser="adamw")
         return print(json.dumps(attempt(lambda: compiled_row(bench, batch, how), **row)))
     if "compiled" in args.sections:
-        bench.children = {one: Child(sys.executable, __file__, "--child", *map(str, one)) for one in bench.set.compiled}
+        bench.children = {one: Child(sys.executable, __file__, "--size", str(bench.set.size), "--scored",
+                                     str(bench.set.scored), "--child", *map(str, one)) for one in bench.set.compiled}
     try: work(bench, [names[name] for name in args.sections])
     finally:
         for child in bench.children.values(): child.end()

@@ -65,7 +65,8 @@ class Examples:
                  joined: bool = False): # all captions of a picture as one
         images = torch.as_tensor(data.images)
         fits = device.type != "cuda" or images.nbytes < torch.cuda.mem_get_info(device)[0] / 2
-        self.images, self.device = images.to(device) if fits else images, device
+        self.images = images.to(device) if fits else images
+        self.device = self.images.device if fits else device      # with its number: cuda becomes cuda:0
         self.names, boxes = getattr(data, "names", range(len(images))), getattr(data, "boxes", None)
         self.boxes = None if boxes is None else box_table(boxes)
         several = [[join_captions(c)] if c else [] for c in data.captions] if joined else data.captions
@@ -220,7 +221,7 @@ def questions(
     given = masks_of(config, plan.kind, chance, table[:, 4:8])
     asked = torch.ones_like(given) if config.given_too else ~given
     where, weight = strata(asked, config.scored, chance.fork(1))
-    here = examples.images.device == device
+    here = examples.images.device.type == device.type
     images = examples.pictures(index) if here else send(examples.pictures(plan.index), device)
     found = images, given, table[:, 9:].contiguous(), lengths, where, weight, counted(asked, config.weighting)
     return Question(*(x.to(examples.device) for x in found))

@@ -111,6 +111,7 @@ class NetworkConfig(DataConfig):
         "smooth", "what a level is to the door: smooth, one of an order; or free")
     head: Annotated[str, one_of(HEADS)] = setting(
         "adaptive", "adaptive, neighbours, smooth, mixture (of logistics) or free")
+    state_size: Width = setting(128, "numbers in a state of the reader")
     pooling: Literal["f", "fo", "ifo"] = setting("fo", "gates of the reader: f, fo or ifo")
     window: Annotated[int, whole_number(1, 64)] = setting(2, "words that a gate of the reader sees")
     reader_layers: Annotated[int, whole_number(1, 64)] = setting(1, "of the reader")
@@ -168,7 +169,7 @@ class TrainConfig(NetworkConfig):
 
 # %% ../nbs/config.ipynb #b38ecc80
 PRESETS: dict[str, dict[str, Any]] = {
-    "gpu": dict(batch_size=256, learning_rate=1.5e-3 * 32 ** 0.5, max_steps=10**6, max_minutes=10.0,
+    "gpu": dict(batch_size=256, scored=256, learning_rate=1.5e-3 * 32 ** 0.5, max_steps=10**6, max_minutes=10.0,
                 validate_every=2000, num_valid=512)}
 
 def preset(
@@ -180,7 +181,8 @@ def preset(
     return TrainConfig(**PRESETS[name] | changes)
 
 # %% ../nbs/config.ipynb #d2367c72
-PARTS = ("trunk", "widths", "blocks", "channels", "layers", "filter_width", "fold", "merger", "embedding", "head")
+PARTS = ("trunk", "widths", "blocks", "channels", "layers", "filter_width", "fold", "merger", "embedding", "head",
+         "state_size")
 READER = ("pooling", "window", "bidirectional", "dense", "zoneout", "layer_norm", "forget_bias", "learned_start")
 
 def model_options(

@@ -335,7 +335,8 @@ def provenance() -> dict[str, str]:
     accelerator = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     return dict(command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]), python=platform.python_version(),
                 torch=torch.__version__,
-                system=f"{platform.system()} {platform.machine()}", accelerator=accelerator, revision=revision)
+                system=f"{platform.system()} {platform.machine()}", accelerator=accelerator, revision=revision,
+                processes=os.environ.get("WORLD_SIZE", "1"))
 
 # %% ../nbs/runs.ipynb #dea5ba5c
 class Interruptible:

@@ -27,7 +27,8 @@ Space = dict[str, Range | Choices]
 
 SPACES: dict[str, Space] = {
     "2017": dict(
-        batch_size=Range(5, 30), window=Range(4, 32), bidirectional=[False, True], layer_norm=[False, True],
+        batch_size=Range(5, 30), window=Range(4, 32), state_size=Range(32, 256), bidirectional=[False, True],
+        layer_norm=[False, True],
         trunk=["straight", "residual", "dilated"], channels=Range(64, 512, step=64), layers=Range(4, 48),
         filter_width=Range(3, 7, step=2), merger=["attention", "conv"], merge_at=[[], [0], [0, 1, 2, 3]],
         given_too=[False, True]),
