@@ -24,6 +24,7 @@ nitpicky = False                                      # types of other projects 
 
 nb_execution_mode = "off"                             # the committed outputs are shown
 nb_merge_streams = True
+nb_render_markdown_format = "myst"                    # links in a table that a cell made lead to pages, too
 nb_ipywidgets_js: dict = {}                           # widgets need a kernel; no scripts from a server
 myst_enable_extensions = ["dollarmath", "amsmath"]
 myst_heading_anchors = 4

@@ -37,6 +37,8 @@ def parts() -> dict[str, list[str]]: # name -> its pages, as the table of the in
     listed = {"index", *(page for pages in found.values() for page in pages)}
     if lost := sorted(path.stem for path in NOTEBOOKS.glob("*.ipynb") if path.stem not in listed):
         raise ValueError(f"{lost[0]}.ipynb is not in the table of nbs/index.ipynb; give it a row there")
+    experiments = sorted(f"experiments/{path.stem}" for path in (NOTEBOOKS / "experiments").glob("*.ipynb"))
+    found["Experiments"] = sorted(experiments, key=lambda page: page != "experiments/index")       # it comes first
     return found
 
 
@@ -52,7 +54,8 @@ def title_of(notebook: dict[str, Any]) -> str:
 
 
 def label(page: str) -> str: # for the list of pages: its number, and its title up to the colon
-    number = f"{page[:2]} " if page[:2].isdigit() else ""
+    name = page.rpartition("/")[2]
+    number = f"{name[:2]} " if name[:2].isdigit() else ""
     return number + title_of(read(page)).partition(":")[0]
 
 
@@ -68,13 +71,13 @@ def alt_of(tag: str) -> str: # <img alt="a badge" ...> -> a badge
     return found[1] if found else "picture"
 
 
-def in_place(text: str) -> str:
+def in_place(text: str, up: str = "../") -> str: # up: the way from the page to the repository
     """Links out of nbs/ lead to the repository, links to headings to the form their anchors have here; pictures on
     other hosts become words."""
     repository = f"{settings()['git_url']}/blob/{settings()['branch']}/"
     text = re.sub(r"!\[([^]]*)\]\(https?:[^)\s]+\)", r"\1", text)
     text = re.sub(r"<img\b[^>]*\bsrc=[\"']https?:[^>]*>", lambda m: alt_of(m[0]), text)
-    text = re.sub(r"\]\(\.\./", f"]({repository}", text)
+    text = text.replace(f"]({up}", f"]({repository}")
     return re.sub(r"(\]\((?:\w+\.ipynb)?#)([^)\s]+)\)", lambda m: f"{m[1]}{slug(m[2].replace('-', ' '))})", text)
 
 
@@ -94,7 +97,7 @@ def prepared(page: str) -> dict[str, Any]: # the notebook as the site shows it
     for cell in notebook["cells"]:
         if cell["cell_type"] == "markdown":
             caption = caption_before(cell["source"])
-            cell["source"] = opened(in_place(cell["source"]))
+            cell["source"] = opened(in_place(cell["source"], "../" * (1 + page.count("/"))))
         elif cell["cell_type"] == "code":
             directives = dict(DIRECTIVE.findall(cell["source"]))
             cell["source"] = DIRECTIVE.sub("", cell["source"]).strip("\n")
@@ -142,6 +145,7 @@ def reference_page(modules: dict[str, str]) -> str:
 def write_sources(folder: Path, to_try: str | None = None) -> None: # the page `try`, Markdown, if it is made
     "Everything that Sphinx reads, written into a new folder."
     (folder / "reference").mkdir(parents=True)
+    (folder / "experiments").mkdir()
     shutil.copytree(NOTEBOOKS / "images", folder / "images")
     modules: dict[str, str] = {}          # module -> its page
     index = prepared("index")

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-PAGES = sorted((Path(__file__).resolve().parent.parent / "nbs").glob("*.ipynb"))
+NBS = Path(__file__).resolve().parent.parent / "nbs"
+PAGES = [*sorted(NBS.glob("*.ipynb")), *sorted((NBS / "experiments").glob("*.ipynb"))]
 MEANINGS = {  # letter -> words of which one belongs into whatever a page says it is
     "h": ("state",),
     "S": ("state",),
@@ -38,7 +39,7 @@ def wrong(text):  # -> the statements that give a letter another meaning
     ]
 
 
-@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.relative_to(NBS).as_posix())
 def test_letters_mean_one_thing(path):
     notebook = json.loads(path.read_text(encoding="utf-8"))
     text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")

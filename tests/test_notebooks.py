@@ -28,7 +28,8 @@ from execnb.shell import CaptureShell
 from fastcore.xtras import working_directory
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+NBS = ROOT / "nbs"
+NOTEBOOKS = [*sorted(NBS.glob("*.ipynb")), *sorted((NBS / "experiments").glob("*.ipynb"))]
 settings = ConfigParser(delimiters=["="], interpolation=None)
 settings.read(ROOT / "settings.ini", encoding="utf-8")
 SLOW_FLAGS = set(settings["DEFAULT"]["tst_flags"].split())
@@ -142,7 +143,7 @@ def test_there_are_notebooks():
     assert NOTEBOOKS
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.relative_to(NBS).with_suffix("").as_posix())
 def test_notebook(notebook):
     "It runs; and, with the versions of constraints.txt, it prints and draws what it holds."
     failures, cells = [], execute(notebook)

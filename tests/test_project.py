@@ -16,8 +16,9 @@ import PIL
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
-PAGES = [path for path in NOTEBOOKS if path.stem != "index"]
+PAGES = [path for path in sorted((ROOT / "nbs").glob("*.ipynb")) if path.stem != "index"]
+EXPERIMENTS = [path for path in sorted((ROOT / "nbs/experiments").glob("*.ipynb")) if path.stem != "index"]
+NOTEBOOKS = [*PAGES, *EXPERIMENTS, ROOT / "nbs/index.ipynb", ROOT / "nbs/experiments/index.ipynb"]
 WITHOUT_MODULE = {"00_whole", "22_strategies"}
 MODULES = sorted(path for path in (ROOT / "my3yearold").glob("*.py") if not path.stem.startswith("_"))
 FLOORS = [                                  # a module imports from the floors above it in this list, never from its own
@@ -36,8 +37,9 @@ FLOORS = [                                  # a module imports from the floors a
     {"cli"},
 ]
 
-each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+each_notebook = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.relative_to(ROOT / "nbs").as_posix())
 each_page = pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)
+each_experiment = pytest.mark.parametrize("path", EXPERIMENTS, ids=lambda path: path.stem)
 each_module = pytest.mark.parametrize("path", MODULES, ids=lambda path: path.stem)
 
 
@@ -94,6 +96,7 @@ def test_readme_links_lead_somewhere():
 def test_readme_maps_every_notebook():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert [path.name for path in PAGES if f"nbs/{path.name}" not in readme] == []
+    assert "nbs/experiments/index.ipynb" in readme, "and the experiments"
 
 
 # ---- notebooks ----
@@ -131,6 +134,28 @@ def test_page_opens_as_agreed(path):
     assert default_exp(path) == ([] if path.stem in WITHOUT_MODULE else [module])
     if path.stem not in WITHOUT_MODULE: assert cells(path)[0].startswith(f"#| default_exp {module}")
     assert re.match(r"# \S.*\n+> \S.*", cells(path, "markdown")[0])
+
+
+@each_experiment
+def test_experiment_opens_as_agreed(path):
+    "Title and the claim in one line; a number that no other has; no module; a verdict; results that say whence."
+    assert default_exp(path) == [] and len(EXPERIMENTS) == len({one.stem[:2] for one in EXPERIMENTS})
+    assert re.match(r"# \S.*\n+> \S.*", cells(path, "markdown")[0])
+    verdicts = re.findall(r"\*\*Verdict: (holds|does not hold|depends)\.\*\*", "\n".join(cells(path, "markdown")))
+    assert len(verdicts) == 1
+    results = json.loads((path.parent / f"results/{path.stem}.json").read_text(encoding="utf-8"))
+    assert [part for part in results.values() if not {"command", "seeds", "device", "torch"} <= part.keys()] == []
+
+
+def test_experiments_are_in_their_table():
+    "The committed output of the index of experiments has a row for each, with the verdict that its page has now."
+    index = json.loads((ROOT / "nbs/experiments/index.ipynb").read_text(encoding="utf-8"))
+    outputs = [output for cell in index["cells"] for output in cell.get("outputs", [])]
+    table = "".join("".join(output.get("data", {}).get("text/markdown", "")) for output in outputs)
+    for path in EXPERIMENTS:
+        [row] = [line for line in table.splitlines() if f"]({path.name})" in line]
+        said = re.search(r"\*\*Verdict: ([^.]+)\.\*\* (.*)", "\n".join(cells(path, "markdown")))
+        assert f"**{said[1]}**" in row and said[2] in row, "run nbs/experiments/index.ipynb"
 
 
 def test_pages_are_numbered_without_gaps():
@@ -271,3 +296,13 @@ def test_opens_in_colab(path):
     [mine] = [cell.source for cell in notebook.cells if 'find_spec("my3yearold")' in cell.source]
     [first] = [cell.source for cell in nbformat.read(PAGES[0], as_version=4).cells if "find_spec" in cell.source]
     assert mine == first and mine.startswith("#| hide\n")
+
+
+@each_experiment
+def test_experiment_opens_in_colab(path):
+    "As the pages do, from its own folder."
+    address = "https://colab.research.google.com/github/my3yearold/my3yearold/blob/main/nbs/experiments"
+    assert f"[![Open in Colab](../images/colab.svg)]({address}/{path.name})" in cells(path, "markdown")[0]
+    [mine] = [source for source in cells(path, "code") if 'find_spec("my3yearold")' in source]
+    [first] = [source for source in cells(PAGES[0], "code") if "find_spec" in source]
+    assert mine == first.replace("my3yearold/nbs", "my3yearold/nbs/experiments").replace('".."', '"../.."')

@@ -18,10 +18,14 @@ if missing := [name for name in NEEDED if find_spec(name) is None]:
     pytest.skip(f"building the site needs its extra: {missing[0]} is not installed", allow_module_level=True)
 
 ROOT = Path(__file__).resolve().parent.parent
-NOTEBOOKS = sorted((ROOT / "nbs").glob("*.ipynb"))
+EXPERIMENTS = sorted((ROOT / "nbs/experiments").glob("*.ipynb"), key=lambda path: (path.stem != "index", path.stem))
+NOTEBOOKS = [*sorted((ROOT / "nbs").glob("*.ipynb")), *EXPERIMENTS]
 MODULES = sorted(path.stem for path in (ROOT / "my3yearold").glob("*.py") if not path.stem.startswith("_"))
 BUILD = [sys.executable, str(ROOT / "site" / "build.py")]
 WIDTHS = (1280, 390)
+
+
+def name_of(path): return path.relative_to(ROOT / "nbs").with_suffix("").as_posix() # experiments/index
 
 
 @pytest.fixture(scope="module")
@@ -95,7 +99,7 @@ def test_no_warning(built):
 
 
 def test_every_page_is_there(site):
-    wanted = {f"{path.stem}.html" for path in NOTEBOOKS} | {f"reference/{name}.html" for name in MODULES}
+    wanted = {f"{name_of(path)}.html" for path in NOTEBOOKS} | {f"reference/{name}.html" for name in MODULES}
     assert wanted | {"reference/index.html", "search.html"} <= {p.relative_to(site).as_posix() for p in pages_of(site)}
 
 
@@ -105,6 +109,7 @@ def test_next_leads_through_the_course(site):
         "".join(cell["source"]) for cell in json.loads((ROOT / "nbs/index.ipynb").read_text("utf-8"))["cells"]
     )
     order = [f"{name}.html" for name in re.findall(r"^\|[^|]*\| \[(\w+)\]\(\1\.ipynb\)", index, re.M)]
+    order += [f"{name_of(path)}.html" for path in EXPERIMENTS]
     assert len(order) == len(NOTEBOOKS) - 1
     page, seen = "index.html", []
     while following := read(site / page).after:
@@ -156,17 +161,17 @@ def shown(path): # -> the cells of a notebook that a reader sees
     return [cell for cell in cells if not re.match(r"#\|\s*(hide|default_exp)\b", "".join(cell["source"]))]
 
 
-@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("notebook", NOTEBOOKS, ids=lambda path: name_of(path))
 def test_page_holds_what_the_notebook_holds(site, notebook):
     "Each formula, figure and player, and no line that is for nbdev."
-    cells, page = shown(notebook), read(site / f"{notebook.stem}.html")
+    cells, page = shown(notebook), read(site / f"{name_of(notebook)}.html")
     prose = "\n".join("".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown")
     prose = re.sub(r"^```.*?^```|`[^`\n]+`", "", prose, flags=re.M | re.S)
     assert page.formulas == len(re.findall(r"\$\$.+?\$\$|(?<!\\)\$[^$\n]+\$", prose, re.S))
     outputs = [output.get("data", {}) for cell in cells for output in cell.get("outputs", [])]
     assert page.figures == sum(any(kind.startswith("image/") for kind in data) for data in outputs) + prose.count("![")
     assert page.players == sum("player" in "".join(data.get("text/html", "")) for data in outputs)
-    assert not re.search(r"^#\|", words_of(site / f"{notebook.stem}.html"), re.M)
+    assert not re.search(r"^#\|", words_of(site / f"{name_of(notebook)}.html"), re.M)
 
 
 @pytest.mark.parametrize("name", MODULES)
