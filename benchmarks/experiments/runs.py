@@ -1,0 +1,134 @@
+"""Small training runs for the experiments: named arms, three seeds each, on scenes of 32x32.
+
+    OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py [--out runs/experiments] [--seeds 3] [--arms NAME ...]
+    OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py --cost      # what a step of each trunk costs, interleaved
+
+Every arm is the default recipe at half the width with one thing changed; `default` is the reference of all. Arms of
+masks, losses and readers take equal steps, trunks equal processor time: STEPS follows from the table that --cost
+writes. All arms with seed 0 come first, then seed 1, then seed 2. A queue that was killed goes on where it stood: a
+finished run is skipped, an unfinished one is resumed from its last checkpoint. Each run is an ordinary run folder
+OUT/ARM-SEED with its log, its best weights (model) and its last checkpoint; OUT/finished.jsonl lists those at their
+end.
+"""
+import argparse, json, platform, statistics, time
+from pathlib import Path
+
+import torch
+
+from my3yearold.batches import Examples, questions
+from my3yearold.config import TrainConfig
+from my3yearold.data import load_data
+from my3yearold.resuming import begin
+from my3yearold.runs import checkpoints
+from my3yearold.training import engine, make_learner, train, train_step, update_average
+
+RESULTS = Path(__file__).parents[2] / "nbs" / "experiments" / "results"
+STEPS = 1400
+BASE = dict(size=32, num_scenes=16000, widths=(16, 32, 48, 80), channels=32, scored=256, batch_size=8, ema=0.99,
+            validate_every=200, num_valid=64, keep=1, precision="float32", device="cpu")
+SCATTERED = dict(objects=0.0)                             # then the masks are all that differs
+# A reader whose forget gates are shut: its state at a word is a function of that word alone, the same at any place.
+WORDS_ALONE = dict(window=1, forget_bias=-100.0)
+ARMS = {
+    "default": {},
+    "orderless": SCATTERED | dict(masks="orderless"),
+    "contiguish_square": SCATTERED | dict(masks="contiguish_square"),
+    "rectangle": SCATTERED | dict(masks="rectangle"),
+    "orderless_in_rectangle": SCATTERED | dict(masks="orderless_in_rectangle"),
+    "spread_in_rectangle": SCATTERED | dict(masks="spread_in_rectangle"),
+    "emd": dict(loss="emd", clip=10.0),                   # its gradient is so many times as large: clipped as often
+    "emd2": dict(loss="emd2", clip=8.0),
+    "given_too": dict(given_too=True),
+    "bag_of_words": WORDS_ALONE,
+    "no_captions": dict(caption_dropout=1.0),
+    "straight": dict(trunk="straight"),
+    "straight_3": dict(trunk="straight", layers=3),
+    "straight_16": dict(trunk="straight", layers=16),
+    "residual": dict(trunk="residual"),
+    "dilated": dict(trunk="dilated"),
+    "few_scenes": dict(num_scenes=128),
+    "few_scenes_one_hole": SCATTERED | dict(num_scenes=128, masks="centre"),
+}
+TRUNKS = ("default", "straight", "straight_3", "straight_16", "residual", "dilated")
+# STEPS, divided by what a step costs beside the default's (step_cost.json: 75.9, 59.1, 106.1, 75.5, 75.9 to 65.2 ms)
+STEPS_OF = dict(straight=1200, straight_3=1540, straight_16=860, residual=1210, dilated=1200)
+
+
+def config_of(arm: str, seed: int, out: Path) -> TrainConfig:
+    return TrainConfig(**BASE | dict(max_steps=STEPS_OF.get(arm, STEPS), seed=seed, run=str(out / f"{arm}-{seed}"))
+                       | ARMS[arm])
+
+
+def finished(out: Path) -> set[tuple[str, int]]: # arm and seed of each run at its end
+    path = out / "finished.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
+    return {(row["arm"], row["seed"]) for row in rows}
+
+
+def go(arm: str, seed: int, out: Path) -> None:
+    "Train one run to its end, and note what it took."
+    config, begun, cpu = config_of(arm, seed, out), time.time(), time.process_time()
+    there = bool(checkpoints(config.run)) if Path(config.run).exists() else False
+    train(config, resume=there, start_over=not there)
+    row = dict(arm=arm, seed=seed, steps=config.max_steps, resumed=there, cpu_seconds=time.process_time() - cpu,
+               seconds=time.time() - begun, threads=torch.get_num_threads(), torch=torch.__version__,
+               machine=platform.machine())
+    with open(out / "finished.jsonl", "a") as file: file.write(json.dumps(row) + "\n")
+
+
+class Stepper:
+    "One arm, ready to take steps; as the loop of training, without its safeguards."
+    def __init__(self, arm: str):
+        config = config_of(arm, 0, Path("unused"))
+        data = load_data(config.data, "train", config.size, 256)
+        self.accelerator = engine(config)
+        self.config, model, vocabulary = begin(config, data)
+        self.learner = make_learner(self.config, model, vocabulary, self.accelerator.device)
+        self.examples = Examples(data, vocabulary, self.accelerator.device)
+
+    def seconds(self, steps: range) -> float: # of processor time, for one step
+        begun, config, learner = time.process_time(), self.config, self.learner
+        for step in steps:
+            asked = questions(config, self.examples, step, self.accelerator.device)
+            learner.optimiser.zero_grad()
+            train_step(config, learner.model, self.examples, asked, self.accelerator)
+            torch.nn.utils.clip_grad_norm_(learner.model.parameters(), config.clip)
+            learner.optimiser.step()
+            update_average(learner.average, learner.model, step, config.ema)
+        return (time.process_time() - begun) / len(steps)
+
+
+def cost(rounds: int = 12, each: int = 6) -> None:
+    "Milliseconds of one core for a step of every trunk: interleaved, so that a busy neighbour hits all alike; medians."
+    steppers, found = {arm: Stepper(arm) for arm in TRUNKS}, {arm: [] for arm in TRUNKS}
+    for r in range(-1, rounds):                                       # the first round prepares and does not count
+        for arm, stepper in steppers.items():
+            took = stepper.seconds(range((r + 1) * each, (r + 2) * each))
+            if r >= 0: found[arm].append(1000 * took)
+    rows = [dict(arm=arm, milliseconds=round(statistics.median(took), 2), rounds=[round(ms, 2) for ms in took],
+                 parameters=sum(p.numel() for p in steppers[arm].learner.model.parameters()))
+            for arm, took in found.items()]
+    for row in rows: print(f"{row['arm']:14s} {row['milliseconds']:7.2f} ms a step")
+    told = dict(command="python benchmarks/experiments/runs.py --cost", device="cpu", seed=0, torch=torch.__version__,
+                machine=f"{platform.machine()}, {torch.get_num_threads()} threads", rows=rows)
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / "step_cost.json").write_text(json.dumps(told, indent=1) + "\n")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--cost", action="store_true")
+    args = parser.parse_args()
+    if args.cost: return cost()
+    args.out.mkdir(parents=True, exist_ok=True)
+    for seed in range(args.seeds):
+        for arm in args.arms:
+            if (arm, seed) in finished(args.out): continue
+            print(f"{arm}, seed {seed}", flush=True)
+            go(arm, seed, args.out)
+
+
+if __name__ == "__main__": main()
