@@ -2,13 +2,16 @@
 
     OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py [--out runs/experiments] [--seeds 3] [--arms NAME ...]
     OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py --cost      # what a step of each trunk costs, interleaved
+    python benchmarks/experiments/runs.py --scale 20 --device cuda --out runs/experiments-20      # longer, for a GPU
 
 Every arm is the default recipe at half the width with one thing changed; `default` is the reference of all. Arms of
-masks, losses and readers take equal steps, trunks equal processor time: STEPS follows from the table that --cost
-writes. All arms with seed 0 come first, then seed 1, then seed 2. A queue that was killed goes on where it stood: a
-finished run is skipped, an unfinished one is resumed from its last checkpoint. Each run is an ordinary run folder
-OUT/ARM-SEED with its log, its best weights (model) and its last checkpoint; OUT/finished.jsonl lists those at their
-end.
+masks and losses take equal steps, and trunks equal processor time by the table that --cost writes. The three readers
+have a recipe of their own, longer and on objects' boxes only, since captions pay late and nowhere else.
+
+One group of arms after another, and in each all arms with seed 0, then seed 1, then seed 2. A queue that was killed
+goes on where it stood: a finished run is skipped, an unfinished one is resumed from its last checkpoint. Each run is an
+ordinary run folder OUT/ARM-SEED with its log, its best weights (model) and its last checkpoint; OUT/finished.jsonl
+lists those at their end.
 """
 import argparse, json, platform, statistics, time
 from pathlib import Path
@@ -23,13 +26,12 @@ from my3yearold.runs import checkpoints
 from my3yearold.training import engine, make_learner, train, train_step, update_average
 
 RESULTS = Path(__file__).parents[2] / "nbs" / "experiments" / "results"
-STEPS = 1400
+STEPS = 1000
 BASE = dict(size=32, num_scenes=16000, widths=(16, 32, 48, 80), channels=32, scored=256, batch_size=8, ema=0.99,
-            validate_every=200, num_valid=64, keep=1, precision="float32", device="cpu")
+            validate_every=200, num_valid=64, keep=1, precision="float32")
 SCATTERED = dict(objects=0.0)                             # then the masks are all that differs
-# A reader whose forget gates are shut: its state at a word is a function of that word alone, the same at any place.
-WORDS_ALONE = dict(window=1, forget_bias=-100.0)
-ARMS = {
+OBJECTS = dict(objects=1.0)                               # every hole is an object's box: there captions pay
+MASKS_AND_LOSSES = {
     "default": {},
     "orderless": SCATTERED | dict(masks="orderless"),
     "contiguish_square": SCATTERED | dict(masks="contiguish_square"),
@@ -38,25 +40,35 @@ ARMS = {
     "spread_in_rectangle": SCATTERED | dict(masks="spread_in_rectangle"),
     "emd": dict(loss="emd", clip=10.0),                   # its gradient is so many times as large: clipped as often
     "emd2": dict(loss="emd2", clip=8.0),
-    "given_too": dict(given_too=True),
-    "bag_of_words": WORDS_ALONE,
-    "no_captions": dict(caption_dropout=1.0),
+}
+TRUNKS_AND_DATA = {
     "straight": dict(trunk="straight"),
     "straight_3": dict(trunk="straight", layers=3),
     "straight_16": dict(trunk="straight", layers=16),
     "residual": dict(trunk="residual"),
     "dilated": dict(trunk="dilated"),
+    "given_too": dict(given_too=True),
     "few_scenes": dict(num_scenes=128),
     "few_scenes_one_hole": SCATTERED | dict(num_scenes=128, masks="centre"),
 }
+READERS = {
+    "reader_qrnn": OBJECTS,
+    "reader_words": OBJECTS | dict(window=1, forget_bias=-100.0),      # see below
+    "reader_none": OBJECTS | dict(caption_dropout=1.0),
+}
+GROUPS = [MASKS_AND_LOSSES, TRUNKS_AND_DATA, READERS]
+ARMS = {arm: change for group in GROUPS for arm, change in group.items()}
+# `reader_words` is a QRNN that sees one word at a time and whose forget gates are shut: its state at a word follows
+# from that word alone, at any place. A bag of words, that is, read by the same attention.
 TRUNKS = ("default", "straight", "straight_3", "straight_16", "residual", "dilated")
 # STEPS, divided by what a step costs beside the default's (step_cost.json: 75.9, 59.1, 106.1, 75.5, 75.9 to 65.2 ms)
-STEPS_OF = dict(straight=1200, straight_3=1540, straight_16=860, residual=1210, dilated=1200)
+STEPS_OF = dict(straight=860, straight_3=1100, straight_16=615, residual=865, dilated=860)
+STEPS_OF |= dict.fromkeys(READERS, 2000)
 
 
-def config_of(arm: str, seed: int, out: Path) -> TrainConfig:
-    return TrainConfig(**BASE | dict(max_steps=STEPS_OF.get(arm, STEPS), seed=seed, run=str(out / f"{arm}-{seed}"))
-                       | ARMS[arm])
+def config_of(arm: str, seed: int, out: Path, scale: float = 1.0, device: str = "cpu") -> TrainConfig:
+    steps, run = round(scale * STEPS_OF.get(arm, STEPS)), str(out / f"{arm}-{seed}")
+    return TrainConfig(**BASE | dict(max_steps=steps, seed=seed, device=device, run=run) | ARMS[arm])
 
 
 def finished(out: Path) -> set[tuple[str, int]]: # arm and seed of each run at its end
@@ -65,15 +77,15 @@ def finished(out: Path) -> set[tuple[str, int]]: # arm and seed of each run at i
     return {(row["arm"], row["seed"]) for row in rows}
 
 
-def go(arm: str, seed: int, out: Path) -> None:
+def go(arm: str, seed: int, config: TrainConfig) -> None:
     "Train one run to its end, and note what it took."
-    config, begun, cpu = config_of(arm, seed, out), time.time(), time.process_time()
+    begun, cpu = time.time(), time.process_time()
     there = bool(checkpoints(config.run)) if Path(config.run).exists() else False
     train(config, resume=there, start_over=not there)
     row = dict(arm=arm, seed=seed, steps=config.max_steps, resumed=there, cpu_seconds=time.process_time() - cpu,
                seconds=time.time() - begun, threads=torch.get_num_threads(), torch=torch.__version__,
                machine=platform.machine())
-    with open(out / "finished.jsonl", "a") as file: file.write(json.dumps(row) + "\n")
+    with open(Path(config.run).parent / "finished.jsonl", "a") as file: file.write(json.dumps(row) + "\n")
 
 
 class Stepper:
@@ -120,15 +132,17 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
+    parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of steps")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--cost", action="store_true")
     args = parser.parse_args()
     if args.cost: return cost()
     args.out.mkdir(parents=True, exist_ok=True)
-    for seed in range(args.seeds):
-        for arm in args.arms:
-            if (arm, seed) in finished(args.out): continue
-            print(f"{arm}, seed {seed}", flush=True)
-            go(arm, seed, args.out)
+    todo = [(arm, seed) for group in GROUPS for seed in range(args.seeds) for arm in group if arm in args.arms]
+    for arm, seed in todo:
+        if (arm, seed) in finished(args.out): continue
+        print(f"{arm}, seed {seed}", flush=True)
+        go(arm, seed, config_of(arm, seed, args.out, args.scale, args.device))
 
 
 if __name__ == "__main__": main()
