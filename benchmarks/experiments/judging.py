@@ -18,7 +18,7 @@ from my3yearold.masks import mixture, orderless
 from my3yearold.model import OrderlessNADE
 from my3yearold.sampling import Predict
 from my3yearold.scenes import Scenes, hide_object, scenes
-from my3yearold.training import Learner, prepare, scored_loss
+from my3yearold.training import prepare, scored_loss
 from runs import finished
 
 RESULTS = Path(__file__).resolve().parents[2] / "nbs/experiments/results"
@@ -85,7 +85,7 @@ class Rows:
         self.path, self.part, self.args = RESULTS / f"{name}.json", part, args
         numbers = {k: v for k, v in vars(args).items() if isinstance(v, int)}
         words = " ".join(f"--{k} {v}" for k, v in numbers.items())
-        self.head = dict(command=f"python benchmarks/experiments/runs.py && python benchmarks/experiments/{script} {words}",
+        self.head = dict(command=f"python benchmarks/experiments/{script} {words}", before="runs.py",
                          seeds=f"runs 0 to {args.seeds - 1}; unseen scenes {SEED}",
                          device=f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)",
                          python=platform.python_version(), torch=torch.__version__)
@@ -112,19 +112,16 @@ class Rows:
     def write(self, **more) -> None:
         self.more |= more
         everything = json.loads(self.path.read_text()) if self.path.exists() else {}
-        everything[self.part] = self.head | {k: v for k, v in self.more.items() if k not in self.head} | dict(rows=self.rows)
+        more = {k: v for k, v in self.more.items() if k not in self.head}
+        everything[self.part] = self.head | more | dict(rows=self.rows)
         text = re.sub(r"\[[^][{}]*\]", lambda row: " ".join(row[0].split()), json.dumps(everything, indent=1))
         partial = self.path.with_suffix(".part")
         partial.write_text(text + "\n")
         os.replace(partial, self.path)
 
 
-def learner(args: argparse.Namespace, arm: str, seed: int) -> Learner: # as it stood after its last step
-    return prepare(read_config(args.runs / f"{arm}-{seed}"), None, True, torch.device("cpu"))[1]
-
-
 def weights(args: argparse.Namespace, arm: str, seed: int) -> tuple[OrderlessNADE, Vocabulary]:
     """The averaged weights after the last step. Not the best ones that a run keeps: it chooses those by what whole
     pictures cost, which would be unfair to arms that never saw one."""
-    found = learner(args, arm, seed)
+    _, found = prepare(read_config(args.runs / f"{arm}-{seed}"), None, True, torch.device("cpu"))
     return found.average, found.vocabulary

@@ -23,7 +23,7 @@ from my3yearold.config import TrainConfig
 from my3yearold.data import load_data
 from my3yearold.resuming import begin
 from my3yearold.runs import checkpoints
-from my3yearold.training import engine, make_learner, train, train_step, update_average
+from my3yearold.training import engine, learning_rate, make_learner, train, train_step, update_average
 
 RESULTS = Path(__file__).parents[2] / "nbs" / "experiments" / "results"
 STEPS = 1000
@@ -45,30 +45,32 @@ TRUNKS_AND_DATA = {
     "straight": dict(trunk="straight"),
     "straight_3": dict(trunk="straight", layers=3),
     "straight_16": dict(trunk="straight", layers=16),
-    "residual": dict(trunk="residual"),
     "dilated": dict(trunk="dilated"),
-    "given_too": dict(given_too=True),
     "few_scenes": dict(num_scenes=128),
     "few_scenes_one_hole": SCATTERED | dict(num_scenes=128, masks="centre"),
 }
-READERS = {
+READERS_AND_MORE = {
     "reader_qrnn": OBJECTS,
     "reader_words": OBJECTS | dict(window=1, forget_bias=-100.0),      # see below
     "reader_none": OBJECTS | dict(caption_dropout=1.0),
+    "given_too": dict(given_too=True),
+    "residual": dict(trunk="residual"),
 }
-GROUPS = [MASKS_AND_LOSSES, TRUNKS_AND_DATA, READERS]
+GROUPS = [MASKS_AND_LOSSES, TRUNKS_AND_DATA, READERS_AND_MORE]
 ARMS = {arm: change for group in GROUPS for arm, change in group.items()}
+# For the table of costs alone: what it takes to see across 32 pixels.
+SPANNING = {"straight_31": dict(trunk="straight", layers=31), "dilated_5": dict(trunk="dilated", layers=5)}
 # `reader_words` is a QRNN that sees one word at a time and whose forget gates are shut: its state at a word follows
 # from that word alone, at any place. A bag of words, that is, read by the same attention.
-TRUNKS = ("default", "straight", "straight_3", "straight_16", "residual", "dilated")
+TRUNKS = ("default", "straight", "straight_3", "straight_16", "residual", "dilated", *SPANNING)
 # STEPS, divided by what a step costs beside the default's (step_cost.json: 75.9, 59.1, 106.1, 75.5, 75.9 to 65.2 ms)
 STEPS_OF = dict(straight=860, straight_3=1100, straight_16=615, residual=865, dilated=860)
-STEPS_OF |= dict.fromkeys(READERS, 2000)
+STEPS_OF |= dict.fromkeys(["reader_qrnn", "reader_words", "reader_none"], 2000)
 
 
 def config_of(arm: str, seed: int, out: Path, scale: float = 1.0, device: str = "cpu") -> TrainConfig:
     steps, run = round(scale * STEPS_OF.get(arm, STEPS)), str(out / f"{arm}-{seed}")
-    return TrainConfig(**BASE | dict(max_steps=steps, seed=seed, device=device, run=run) | ARMS[arm])
+    return TrainConfig(**BASE | dict(max_steps=steps, seed=seed, device=device, run=run) | (ARMS | SPANNING)[arm])
 
 
 def finished(out: Path) -> set[tuple[str, int]]: # arm and seed of each run at its end
@@ -90,9 +92,9 @@ def go(arm: str, seed: int, config: TrainConfig) -> None:
 
 class Stepper:
     "One arm, ready to take steps; as the loop of training, without its safeguards."
-    def __init__(self, arm: str):
-        config = config_of(arm, 0, Path("unused"))
-        data = load_data(config.data, "train", config.size, 256)
+    def __init__(self, arm: str, seed: int = 0, num_scenes: int | None = None): # None: as many as the run has
+        config = config_of(arm, seed, Path("unused"), device="cpu")
+        data = load_data(config.data, "train", config.size, num_scenes or config.num_scenes)
         self.accelerator = engine(config)
         self.config, model, vocabulary = begin(config, data)
         self.learner = make_learner(self.config, model, vocabulary, self.accelerator.device)
@@ -101,6 +103,8 @@ class Stepper:
     def seconds(self, steps: range) -> float: # of processor time, for one step
         begun, config, learner = time.process_time(), self.config, self.learner
         for step in steps:
+            rate = learning_rate(step, step / config.max_steps, config)
+            for group in learner.optimiser.param_groups: group["lr"] = rate
             asked = questions(config, self.examples, step, self.accelerator.device)
             learner.optimiser.zero_grad()
             train_step(config, learner.model, self.examples, asked, self.accelerator)
@@ -112,7 +116,7 @@ class Stepper:
 
 def cost(rounds: int = 12, each: int = 6) -> None:
     "Milliseconds of one core for a step of every trunk: interleaved, so that a busy neighbour hits all alike; medians."
-    steppers, found = {arm: Stepper(arm) for arm in TRUNKS}, {arm: [] for arm in TRUNKS}
+    steppers, found = {arm: Stepper(arm, num_scenes=256) for arm in TRUNKS}, {arm: [] for arm in TRUNKS}
     for r in range(-1, rounds):                                       # the first round prepares and does not count
         for arm, stepper in steppers.items():
             took = stepper.seconds(range((r + 1) * each, (r + 2) * each))

@@ -7,6 +7,9 @@
 For each run: bits/dim of the chain rule in a random order inside each kind of hole; the centre at once, ring by ring
 from its rim inwards; and scenes with an object hidden, filled in 16 turns of a spread order. Writes
 nbs/experiments/results/06_local.json and the pictures of its figure."""
+import sys
+from pathlib import Path
+
 import torch
 
 from my3yearold.ancestral import ancestral
@@ -15,7 +18,9 @@ from my3yearold.likelihood import nats
 from my3yearold.losses import bits
 from my3yearold.scenes import guess_shape, hide_object, obedience
 from my3yearold.show import contact_sheet
-from judging import RESULTS, SIZE, Rows, arguments, costs, holes, mean_and_error, reading, unseen, weights
+sys.path.append(str(Path(__file__).resolve().parents[1]))     # the other benchmarks
+from quality import neighbour_differences  # noqa: E402
+from judging import RESULTS, SIZE, Rows, arguments, costs, holes, mean_and_error, reading, unseen, weights  # noqa: E402
 
 NAME, TURNS = "06_local", 16
 ARMS = ["orderless", "contiguish_square", "rectangle", "orderless_in_rectangle", "spread_in_rectangle", "default"]
@@ -50,13 +55,10 @@ def filled(model, vocabulary, data, captions): # -> pictures, given, objects
 def judge_fillings(model, vocabulary, n): # -> shares of pictures, and the grain of the fillings over the truth's
     data = unseen(n)
     images, given, objects = filled(model, vocabulary, data, [c[0] for c in data.captions])
-    def grain(x):
-        steps = [(x.diff(dim=axis).float().abs()[both := ~given.narrow(axis, 1, SIZE - 1) & ~given.narrow(axis, 0, SIZE - 1)],
-                  both.sum())[0] for axis in (2, 3)]
-        return torch.cat(steps).mean().item()
     shapes = torch.tensor([guess == thing.shape for guess, thing in zip(guess_shape(images, given), objects)])
-    return dict(colour=mean_and_error(obedience(images, given, objects).double()), shape=mean_and_error(shapes.double()),
-                roughness=round(grain(images.int()) / grain(data.images.int()), 4))
+    colours = obedience(images, given, objects)
+    return dict(colour=mean_and_error(colours.double()), shape=mean_and_error(shapes.double()),
+                roughness=round(neighbour_differences(images, given) / neighbour_differences(data.images, given), 4))
 
 
 def draw_pictures(args, n=4): # a row for each scene: its hole, the fillings of the first run of each arm, the truth
