@@ -37,8 +37,8 @@ def extremes(logits, values): # (K, levels), (K,) -> mass on the ends and share 
 
 @torch.no_grad()
 def distributions(model, vocabulary, images, captions, given, generator, of_given=False):
-    """-> logits (K, levels), values (K,). Of a sample of the variables hidden at a random place of a random order inside
-    the holes; or of those given then."""
+    """-> logits (K, levels), values (K,). Of a sample of the variables hidden at a random place of a random order
+    inside the holes; or of those given then."""
     found = []
     for index in torch.arange(len(images)).split(32):
         known = orderless(len(index), SIZE, generator, ~given[index], stratified=True)
