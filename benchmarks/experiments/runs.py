@@ -31,13 +31,15 @@ BASE = dict(size=32, num_scenes=16000, widths=(16, 32, 48, 80), channels=32, sco
             validate_every=200, num_valid=64, keep=1, precision="float32")
 SCATTERED = dict(objects=0.0)                             # then the masks are all that differs
 OBJECTS = dict(objects=1.0)                               # every hole is an object's box: there captions pay
-MASKS_AND_LOSSES = {
+MASKS = {
     "default": {},
     "orderless": SCATTERED | dict(masks="orderless"),
     "contiguish_square": SCATTERED | dict(masks="contiguish_square"),
     "rectangle": SCATTERED | dict(masks="rectangle"),
     "orderless_in_rectangle": SCATTERED | dict(masks="orderless_in_rectangle"),
     "spread_in_rectangle": SCATTERED | dict(masks="spread_in_rectangle"),
+}
+LOSSES = {
     "emd": dict(loss="emd", clip=10.0),                   # its gradient is so many times as large: clipped as often
     "emd2": dict(loss="emd2", clip=8.0),
 }
@@ -56,7 +58,7 @@ READERS_AND_MORE = {
     "given_too": dict(given_too=True),
     "residual": dict(trunk="residual"),
 }
-GROUPS = [MASKS_AND_LOSSES, TRUNKS_AND_DATA, READERS_AND_MORE]
+GROUPS = [MASKS, LOSSES, TRUNKS_AND_DATA, READERS_AND_MORE]
 ARMS = {arm: change for group in GROUPS for arm, change in group.items()}
 # For the table of costs alone: what it takes to see across 32 pixels.
 SPANNING = {"straight_31": dict(trunk="straight", layers=31), "dilated_5": dict(trunk="dilated", layers=5)}
