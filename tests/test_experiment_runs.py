@@ -51,7 +51,7 @@ def test_a_killed_queue_goes_on_where_it_stood(runs, tmp_path, monkeypatch):
         monkeypatch.setitem(runs.BASE, name, value)
     monkeypatch.setattr(runs, "STEPS", 4)
     def queue(out, *more):
-        arms = ["--arms", "default", "emd2", "--seeds", "2"]
+        arms = ["--arms", "default", "emd2", "--seeds", "0", "1"]
         monkeypatch.setattr(sys, "argv", ["runs.py", "--out", str(out), *arms, *more])
         runs.main()
     queue(tmp_path / "whole")

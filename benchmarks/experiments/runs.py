@@ -1,6 +1,6 @@
 """Small training runs for the experiments: named arms, three seeds each, on scenes of 32x32.
 
-    OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py [--out runs/experiments] [--seeds 3] [--arms NAME ...]
+    OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py [--out runs/experiments] [--seeds 0 1 2] [--arms NAME ...]
     OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py --cost      # what a step of each trunk costs, interleaved
     python benchmarks/experiments/runs.py --scale 20 --device cuda --out runs/experiments-20      # longer, for a GPU
 
@@ -11,12 +11,14 @@ have a recipe of their own, longer and on objects' boxes only, since captions pa
 One group of arms after another, and in each all arms with seed 0, then seed 1, then seed 2. A queue that was killed
 goes on where it stood: a finished run is skipped, an unfinished one is resumed from its last checkpoint. Each run is an
 ordinary run folder OUT/ARM-SEED with its log, its best weights (model) and its last checkpoint; OUT/finished.jsonl
-lists those at their end.
+lists those at their end. Several workers may share a folder: each takes what no other has.
 """
 import argparse, json, platform, statistics, time
+from contextlib import suppress
 from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from my3yearold.batches import Examples, questions
 from my3yearold.config import TrainConfig
@@ -136,7 +138,7 @@ def cost(rounds: int = 12, each: int = 6) -> None:
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of steps")
     parser.add_argument("--device", default="cpu")
@@ -144,11 +146,12 @@ def main():
     args = parser.parse_args()
     if args.cost: return cost()
     args.out.mkdir(parents=True, exist_ok=True)
-    todo = [(arm, seed) for group in GROUPS for seed in range(args.seeds) for arm in group if arm in args.arms]
+    todo = [(arm, seed) for group in GROUPS for seed in args.seeds for arm in group if arm in args.arms]
     for arm, seed in todo:
-        if (arm, seed) in finished(args.out): continue
-        print(f"{arm}, seed {seed}", flush=True)
-        go(arm, seed, config_of(arm, seed, args.out, args.scale, args.device))
+        with suppress(Timeout), FileLock(args.out / f".{arm}-{seed}.lock", timeout=0):    # another worker has it
+            if (arm, seed) in finished(args.out): continue
+            print(f"{arm}, seed {seed}", flush=True)
+            go(arm, seed, config_of(arm, seed, args.out, args.scale, args.device))
 
 
 if __name__ == "__main__": main()
