@@ -51,7 +51,7 @@ def test_a_killed_queue_goes_on_where_it_stood(runs, tmp_path, monkeypatch):
         monkeypatch.setitem(runs.BASE, name, value)
     monkeypatch.setattr(runs, "STEPS", 4)
     def queue(out, *more):
-        arms = ["--arms", "default", "emd2", "--seeds", "0", "1"]
+        arms = ["--arms", "default", "orderless", "--seeds", "0", "1"]
         monkeypatch.setattr(sys, "argv", ["runs.py", "--out", str(out), *arms, *more])
         runs.main()
     queue(tmp_path / "whole")
@@ -65,7 +65,7 @@ def test_a_killed_queue_goes_on_where_it_stood(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "train", killed)
     with pytest.raises(KeyboardInterrupt): queue(tmp_path / "killed")
     queue(tmp_path / "killed")
-    assert begun == [("default-0", False), ("emd2-0", False), ("emd2-0", True), ("default-1", False), ("emd2-1", False)]
+    assert begun == [("default-0", False), ("orderless-0", False), ("orderless-0", True), ("default-1", False), ("orderless-1", False)]
     assert runs.finished(tmp_path / "killed") == runs.finished(tmp_path / "whole") != set()
     queue(tmp_path / "killed")
     assert len(begun) == 5, "a finished queue trains nothing"

@@ -10,15 +10,14 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from my3yearold.batches import strata
 from my3yearold.captions import Vocabulary
 from my3yearold.config import read_config
-from my3yearold.losses import bits
-from my3yearold.masks import mixture, orderless
+from my3yearold.losses import bits, cross_entropy
+from my3yearold.masks import mixture, orderless, subset
 from my3yearold.model import OrderlessNADE
 from my3yearold.sampling import Predict
 from my3yearold.scenes import Scenes, hide_object, scenes
-from my3yearold.training import prepare, scored_loss
+from my3yearold.training import prepare
 from runs import finished
 
 RESULTS = Path(__file__).resolve().parents[2] / "nbs/experiments/results"
@@ -59,9 +58,11 @@ def costs(
     for index in torch.arange(len(images)).split(32):
         outside = given[index]
         known = outside if at_once else orderless(len(index), SIZE, generator, ~outside, stratified=True)
-        where, weight = strata(~known, scored, generator)
-        ids, lengths = vocabulary.encode([captions[i] for i in index.tolist()])
-        found.append(bits(scored_loss(model, images[index], known, ids, lengths, where, weight)))
+        where = subset(~known, scored, generator)
+        predict = reading(model, vocabulary, [captions[i] for i in index.tolist()])
+        cost = torch.zeros(known.shape).masked_scatter(where, cross_entropy(predict(images[index], known, where),
+                                                                            images[index][where]))
+        found.append(bits(cost.flatten(1).sum(1) / where.flatten(1).sum(1)))
     return torch.cat(found)
 
 

@@ -1,11 +1,10 @@
 """Small training runs for the experiments: named arms, three seeds each, on scenes of 32x32.
 
     OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py [--out runs/experiments] [--seeds 0 1 2] [--arms NAME ...]
-    OMP_NUM_THREADS=1 python benchmarks/experiments/runs.py --cost      # what a step of each trunk costs, interleaved
     python benchmarks/experiments/runs.py --scale 20 --device cuda --out runs/experiments-20      # longer, for a GPU
 
 Every arm is the default recipe at half the width with one thing changed; `default` is the reference of all. Arms of
-masks and losses take equal steps, and trunks equal processor time by the table that --cost writes. The three readers
+masks and losses take equal steps, and trunks equal processor time by the table that steps.py writes. The three readers
 have a recipe of their own, longer and on objects' boxes only, since captions pay late and nowhere else.
 
 One group of arms after another, and in each all arms with seed 0, then seed 1, then seed 2. A queue that was killed
@@ -13,21 +12,17 @@ goes on where it stood: a finished run is skipped, an unfinished one is resumed 
 ordinary run folder OUT/ARM-SEED with its log, its best weights (model) and its last checkpoint; OUT/finished.jsonl
 lists those at their end. Several workers may share a folder: each takes what no other has.
 """
-import argparse, json, platform, statistics, time
+import argparse, json, platform, time
 from contextlib import suppress
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
 
-from my3yearold.batches import Examples, questions
 from my3yearold.config import TrainConfig
-from my3yearold.data import load_data
-from my3yearold.resuming import begin
 from my3yearold.runs import checkpoints
-from my3yearold.training import engine, learning_rate, make_learner, train, train_step, update_average
+from my3yearold.training import train
 
-RESULTS = Path(__file__).parents[2] / "nbs" / "experiments" / "results"
 STEPS = 1000
 BASE = dict(size=32, num_scenes=16000, widths=(16, 32, 48, 80), channels=32, scored=256, batch_size=8, ema=0.99,
             validate_every=200, num_valid=64, keep=1, precision="float32")
@@ -62,11 +57,8 @@ READERS_AND_MORE = {
 }
 GROUPS = [MASKS, LOSSES, TRUNKS_AND_DATA, READERS_AND_MORE]
 ARMS = {arm: change for group in GROUPS for arm, change in group.items()}
-# For the table of costs alone: what it takes to see across 32 pixels.
-SPANNING = {"straight_31": dict(trunk="straight", layers=31), "dilated_5": dict(trunk="dilated", layers=5)}
 # `reader_words` is a QRNN that sees one word at a time and whose forget gates are shut: its state at a word follows
 # from that word alone, at any place. A bag of words, that is, read by the same attention.
-TRUNKS = ("default", "straight", "straight_3", "straight_16", "residual", "dilated", *SPANNING)
 # STEPS, divided by what a step costs beside the default's (step_cost.json: 75.9, 59.1, 106.1, 75.5, 75.9 to 65.2 ms)
 STEPS_OF = dict(straight=860, straight_3=1100, straight_16=615, residual=865, dilated=860)
 STEPS_OF |= dict.fromkeys(["reader_qrnn", "reader_words", "reader_none"], 2000)
@@ -74,7 +66,7 @@ STEPS_OF |= dict.fromkeys(["reader_qrnn", "reader_words", "reader_none"], 2000)
 
 def config_of(arm: str, seed: int, out: Path, scale: float = 1.0, device: str = "cpu") -> TrainConfig:
     steps, run = round(scale * STEPS_OF.get(arm, STEPS)), str(out / f"{arm}-{seed}")
-    return TrainConfig(**BASE | dict(max_steps=steps, seed=seed, device=device, run=run) | (ARMS | SPANNING)[arm])
+    return TrainConfig(**BASE | dict(max_steps=steps, seed=seed, device=device, run=run) | ARMS[arm])
 
 
 def finished(out: Path) -> set[tuple[str, int]]: # arm and seed of each run at its end
@@ -94,47 +86,6 @@ def go(arm: str, seed: int, config: TrainConfig) -> None:
     with open(Path(config.run).parent / "finished.jsonl", "a") as file: file.write(json.dumps(row) + "\n")
 
 
-class Stepper:
-    "One arm, ready to take steps; as the loop of training, without its safeguards."
-    def __init__(self, arm: str, seed: int = 0, num_scenes: int | None = None): # None: as many as the run has
-        config = config_of(arm, seed, Path("unused"), device="cpu")
-        data = load_data(config.data, "train", config.size, num_scenes or config.num_scenes)
-        self.accelerator = engine(config)
-        self.config, model, vocabulary = begin(config, data)
-        self.learner = make_learner(self.config, model, vocabulary, self.accelerator.device)
-        self.examples = Examples(data, vocabulary, self.accelerator.device)
-
-    def seconds(self, steps: range) -> float: # of processor time, for one step
-        begun, config, learner = time.process_time(), self.config, self.learner
-        for step in steps:
-            rate = learning_rate(step, step / config.max_steps, config)
-            for group in learner.optimiser.param_groups: group["lr"] = rate
-            asked = questions(config, self.examples, step, self.accelerator.device)
-            learner.optimiser.zero_grad()
-            train_step(config, learner.model, self.examples, asked, self.accelerator)
-            torch.nn.utils.clip_grad_norm_(learner.model.parameters(), config.clip)
-            learner.optimiser.step()
-            update_average(learner.average, learner.model, step, config.ema)
-        return (time.process_time() - begun) / len(steps)
-
-
-def cost(rounds: int = 12, each: int = 6) -> None:
-    "Milliseconds of one core for a step of every trunk: interleaved, so that a busy neighbour hits all alike; medians."
-    steppers, found = {arm: Stepper(arm, num_scenes=256) for arm in TRUNKS}, {arm: [] for arm in TRUNKS}
-    for r in range(-1, rounds):                                       # the first round prepares and does not count
-        for arm, stepper in steppers.items():
-            took = stepper.seconds(range((r + 1) * each, (r + 2) * each))
-            if r >= 0: found[arm].append(1000 * took)
-    rows = [dict(arm=arm, milliseconds=round(statistics.median(took), 2), rounds=[round(ms, 2) for ms in took],
-                 parameters=sum(p.numel() for p in steppers[arm].learner.model.parameters()))
-            for arm, took in found.items()]
-    for row in rows: print(f"{row['arm']:14s} {row['milliseconds']:7.2f} ms a step")
-    told = dict(command="python benchmarks/experiments/runs.py --cost", device="cpu", seed=0, torch=torch.__version__,
-                machine=f"{platform.machine()}, {torch.get_num_threads()} threads", rows=rows)
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    (RESULTS / "step_cost.json").write_text(json.dumps(told, indent=1) + "\n")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--out", type=Path, default=Path("runs/experiments"))
@@ -142,9 +93,7 @@ def main():
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS))
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of steps")
     parser.add_argument("--device", default="cpu")
-    parser.add_argument("--cost", action="store_true")
     args = parser.parse_args()
-    if args.cost: return cost()
     args.out.mkdir(parents=True, exist_ok=True)
     todo = [(arm, seed) for group in GROUPS for seed in args.seeds for arm in group if arm in args.arms]
     for arm, seed in todo:

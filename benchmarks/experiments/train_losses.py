@@ -8,18 +8,15 @@ sure as they should be, what they put on the darkest and brightest levels, and s
 16 turns; and the noise of its gradient at four places of training, from `batches` independent batches. Writes
 nbs/experiments/results/07_smooth.json and the pictures of its figure."""
 import csv
-from dataclasses import replace
 
 import torch
 
-from my3yearold.batches import questions
 from my3yearold.likelihood import pit
 from my3yearold.losses import bits, cross_entropy, emd
 from my3yearold.masks import orderless, subset
 from my3yearold.show import contact_sheet
-from my3yearold.training import train_step
 from judging import RESULTS, SIZE, Rows, arguments, holes, mean_and_error, reading, unseen, weights
-from runs import Stepper
+from steps import Stepper
 from train_masks import filled, judge_fillings
 
 NAME, ARMS = "07_smooth", ["default", "emd", "emd2", "given_too"]
@@ -64,38 +61,33 @@ def quality(logits, values, generator): # -> figures of these distributions
 
 # ---- the gradient ----
 
-def noise(config, model, examples, accelerator, batches, second=None): # -> how many pictures drown the noise
+def noise(stepper, loss, batches): # -> how many pictures drown the noise
     """The simple noise scale (McCandlish et al., 1812.06162): pictures in a batch whose gradient is as much noise as
-    signal, and that of Adam's step, which divides the gradient by the root of its second moments."""
-    model.train()
-    weights = list(model.parameters())
+    signal; and that of Adam's step, which divides the gradient by the root of its second moments."""
+    weights, second = list(stepper.learner.model.parameters()), second_moments(stepper.learner)
     scale = [torch.ones_like(p) for p in weights] if second is None else [1 / (v.sqrt() + 1e-8) for v in second]
-    total, squares = None, torch.zeros(2, dtype=torch.float64)
+    total, squares = 0.0, torch.zeros(2, dtype=torch.float64)
     for batch in range(batches):
-        asked = questions(config, examples, 10**6 + batch, accelerator.device)     # batches that no run has seen
-        model.zero_grad()
-        train_step(config, model, examples, asked, accelerator)
+        stepper.gradient(10**6 + batch, loss)                                  # questions that no run was asked
         gradient = torch.cat([p.grad.flatten() for p in weights if p.grad is not None])
         step = torch.cat([(p.grad * s).flatten() for p, s in zip(weights, scale) if p.grad is not None])
         both = torch.stack([gradient, step]).double()
-        total, squares = both if total is None else total + both, squares + both.square().sum(1)
+        total, squares = total + both, squares + both.square().sum(1)
     mean_square, square_mean = squares / batches, (total / batches).square().sum(1)
     variance = (mean_square - square_mean) * batches / (batches - 1)
     signal = square_mean - variance / batches
-    return [round(v, 1) for v in (config.batch_size * variance / signal).tolist()]
+    return [round(v, 1) for v in (stepper.config.batch_size * variance / signal).tolist()]
 
 
 def along(args, arm, seed): # -> place -> pictures, of the gradient and of Adam's step
-    """The first steps of the run once more. At the last place of the default the other losses are asked, too: at the
+    """The first steps of a run of this arm. At the last place of the default the other losses are asked, too: at the
     same weights."""
     stepper, found, at = Stepper(arm, seed), {}, 0
-    def measured(loss):
-        return noise(replace(stepper.config, loss=loss), stepper.learner.model, stepper.examples, stepper.accelerator,
-                     args.batches, second_moments(stepper.learner))
     for place in PLACES:
         if place > at: stepper.seconds(range(at, place))
-        at, found[str(place)] = place, measured(stepper.config.loss)
-    if arm == "default": found |= {f"{PLACES[-1]}, {loss}": measured(loss)[:1] for loss in ("emd", "emd2")}
+        at, found[str(place)] = place, noise(stepper, stepper.config.loss, args.batches)
+    if arm == "default":
+        found |= {f"{PLACES[-1]}, {loss}": noise(stepper, loss, args.batches)[:1] for loss in ("emd", "emd2")}
     return found
 
 

@@ -1,6 +1,6 @@
 """Shallow and deep, dilated or not, at equal processor time; and what few scenes teach by heart.
 
-    python benchmarks/experiments/runs.py --cost
+    python benchmarks/experiments/steps.py
     python benchmarks/experiments/runs.py --arms default straight straight_3 straight_16 residual dilated few_scenes \\
         few_scenes_one_hole
     python benchmarks/experiments/train_trunks.py [--scenes 128]
