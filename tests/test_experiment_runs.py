@@ -65,7 +65,8 @@ def test_a_killed_queue_goes_on_where_it_stood(runs, tmp_path, monkeypatch):
     monkeypatch.setattr(runs, "train", killed)
     with pytest.raises(KeyboardInterrupt): queue(tmp_path / "killed")
     queue(tmp_path / "killed")
-    assert begun == [("default-0", False), ("orderless-0", False), ("orderless-0", True), ("default-1", False), ("orderless-1", False)]
+    assert begun == [("default-0", False), ("orderless-0", False), ("orderless-0", True), ("default-1", False),
+                     ("orderless-1", False)]
     assert runs.finished(tmp_path / "killed") == runs.finished(tmp_path / "whole") != set()
     queue(tmp_path / "killed")
     assert len(begun) == 5, "a finished queue trains nothing"
