@@ -14,6 +14,10 @@ from train_masks import judge_fillings
 NAME, ARMS = "03_readers", ["reader_qrnn", "reader_words", "reader_none"]
 
 
+def of_two_colours(objects: list) -> bool: # then a caption says each colour once
+    return len(objects) == 2 and objects[0].colour != objects[1].colour
+
+
 def exchanged(caption: str, objects: list) -> str: # the hidden object, which is the last, and the first swap colours
     a, b = objects[-1].colour, objects[0].colour
     words = caption.rstrip(".").split()
@@ -25,7 +29,7 @@ def main():
     data, rows = unseen(args.scenes), Rows(NAME, "train_readers.py", args)
     true, given = [c[0] for c in data.captions], holes(data, {"": "object"})[""]
     size = (~given).flatten(1).sum(1)
-    two = torch.tensor([len({thing.colour for thing in objects}) == len(objects) > 1 for objects in data.objects])
+    two = torch.tensor([of_two_colours(objects) for objects in data.objects])
     captions = dict(true=true, none=[""] * len(true), other=true[1:] + true[:1],
                     exchanged=[exchanged(c, objects) for c, objects in zip(true, data.objects)])
     def judge(arm, seed):
