@@ -86,7 +86,7 @@ class Rows:
         self.path, self.part, self.args = RESULTS / f"{name}.json", part, args
         numbers = {k: v for k, v in vars(args).items() if isinstance(v, int)}
         words = " ".join(f"--{k} {v}" for k, v in numbers.items())
-        self.head = dict(command=f"python benchmarks/experiments/{script} {words}", before="runs.py",
+        self.head = dict(command=f"python benchmarks/experiments/{script} {words}",
                          seeds=f"runs 0 to {args.seeds - 1}; unseen scenes {SEED}",
                          device=f"{platform.machine()} CPU, {torch.get_num_threads()} thread(s)",
                          python=platform.python_version(), torch=torch.__version__)
@@ -95,14 +95,15 @@ class Rows:
         same = all(before.get(key) == value for key, value in self.head.items())
         self.rows, self.more = (before.pop("rows", []), before) if same else ([], {})
 
-    def missing(self, arms: list[str]) -> Iterator[tuple[str, int]]: # arm and seed of the runs at their end, not judged
+    def missing(self, arms: list[str], needs_runs: bool) -> Iterator[tuple[str, int]]: # arm and seed, not judged yet
         done, ready = {(row["arm"], row["seed"]) for row in self.rows}, finished(self.args.runs)
         for seed in range(self.args.seeds):
             for arm in arms:
-                if (arm, seed) in ready and (arm, seed) not in done: yield arm, seed
+                if (arm, seed) not in done and ((arm, seed) in ready or not needs_runs): yield arm, seed
 
-    def judge(self, arms: list[str], how: Callable[[str, int], dict]) -> None: # how(arm, seed) -> figures of a row
-        for arm, seed in self.missing(arms):
+    def judge(self, arms: list[str], how: Callable[[str, int], dict], needs_runs: bool = True) -> None:
+        "how(arm, seed) gives the figures of a row; of runs at their end, unless it needs none."
+        for arm, seed in self.missing(arms, needs_runs):
             begun = time.perf_counter()
             row = how(arm, seed)
             self.rows.append(dict(arm=arm, seed=seed) | row)
