@@ -2,9 +2,8 @@
 
     python benchmarks/experiments/direction.py --data coco-tiles.tar.bz2
 
-From black and from noise, eta 0.7 and 0.4, 32 evaluations; and Yao's own start, in one shot. (Chains of other lengths
-are in benchmarks/strategies.py.) Writes nbs/experiments/results/01_direction.json and the pictures of its figure,
-01_direction.png."""
+From black and from noise, eta 0.7 and 0.4, 32 evaluations; Yao's own start, in one shot; and two of them with 8 and 64.
+Writes nbs/experiments/results/01_direction.json and the pictures of its figure, 01_direction.png."""
 from functools import partial
 import torch
 from tqdm import tqdm
@@ -53,6 +52,16 @@ def measure(holes, record):
         each[name] = paid, seen["rough"][-1]
         record["rows"] = rows
     record["explained"] = explained(each, fair, smooth)
+    lengths(holes, record, fair)
+
+
+def lengths(holes, record, fair): # of the later chain, and of Yao's: is a longer one better?
+    rows = {}
+    for k in tqdm((8, 64), desc="lengths"):
+        for name, sampler in (("as it ran, noise", chain), ("as meant, one shot", meant_whole)):
+            filled, _ = fill(holes, partial(sampler, steps=k))
+            rows[f"{name}, {k}"] = judged(holes, filled, cost(holes, filled), fair)
+            record["lengths"] = rows
 
 
 def explained(each, fair, smooth): # start and eta -> shares of the excess that are gone once the direction is right
