@@ -14,24 +14,20 @@ PLACES = (0, 25, 100, 200)                                    # steps after whic
 
 
 def noise(stepper, loss, batches): # -> how many pictures drown the noise
-    """The simple noise scale (McCandlish et al., 1812.06162): pictures in a batch whose gradient is as much noise as
-    signal; and that of Adam's step, which divides the gradient by the root of its second moments."""
-    weights, second = list(stepper.learner.model.parameters()), second_moments(stepper.learner)
-    scale = [torch.ones_like(p) for p in weights] if second is None else [1 / (v.sqrt() + 1e-8) for v in second]
-    total, squares = 0.0, torch.zeros(2, dtype=torch.float64)
+    """The simple noise scale (McCandlish et al., 1812.06162): the number of pictures in a batch whose gradient is as
+    much noise as signal."""
+    total, squares = 0.0, 0.0
     for batch in range(batches):
         stepper.gradient(10**6 + batch, loss)                                  # questions that no run was asked
-        gradient = torch.cat([p.grad.flatten() for p in weights if p.grad is not None])
-        step = torch.cat([(p.grad * s).flatten() for p, s in zip(weights, scale) if p.grad is not None])
-        both = torch.stack([gradient, step]).double()
-        total, squares = total + both, squares + both.square().sum(1)
-    mean_square, square_mean = squares / batches, (total / batches).square().sum(1)
+        gradients = [p.grad.flatten() for p in stepper.learner.model.parameters() if p.grad is not None]
+        gradient = torch.cat(gradients).double()
+        total, squares = total + gradient, squares + gradient.square().sum()
+    mean_square, square_mean = squares / batches, (total / batches).square().sum()
     variance = (mean_square - square_mean) * batches / (batches - 1)
-    signal = square_mean - variance / batches
-    return [round(v, 1) for v in (stepper.config.batch_size * variance / signal).tolist()]
+    return round((stepper.config.batch_size * variance / (square_mean - variance / batches)).item(), 1)
 
 
-def along(args, arm, seed): # -> place -> pictures, of the gradient and of Adam's step
+def along(args, arm, seed): # -> place -> pictures
     """The first steps of a run of this arm. At the last place of the default the other losses are asked, too: at the
     same weights."""
     stepper, found, at = Stepper(arm, seed), {}, 0
@@ -39,15 +35,8 @@ def along(args, arm, seed): # -> place -> pictures, of the gradient and of Adam'
         if place > at: stepper.seconds(range(at, place))
         at, found[str(place)] = place, noise(stepper, stepper.config.loss, args.batches)
     if arm == "default":
-        found |= {f"{PLACES[-1]}, {loss}": noise(stepper, loss, args.batches)[:1] for loss in ("emd", "emd2")}
+        found |= {f"{PLACES[-1]}, {loss}": noise(stepper, loss, args.batches) for loss in ("emd", "emd2")}
     return found
-
-
-def second_moments(found): # of Adam, corrected for their start at zero; None before the first step
-    state = [found.optimiser.state.get(p) for p in found.model.parameters()]
-    if not any(state): return None
-    return [s["exp_avg_sq"] / (1 - 0.99 ** float(s["step"])) if s else torch.ones_like(p)
-            for s, p in zip(state, found.model.parameters())]
 
 
 def main():
