@@ -59,7 +59,7 @@ GROUPS = [MASKS, LOSSES, TRUNKS_AND_DATA, READERS_AND_MORE]
 ARMS = {arm: change for group in GROUPS for arm, change in group.items()}
 # `reader_words` is a QRNN that sees one word at a time and whose forget gates are shut: its state at a word follows
 # from that word alone, at any place. A bag of words, that is, read by the same attention.
-# STEPS, divided by what a step costs beside the default's (step_cost.json: 75.9, 59.1, 106.1, 75.5, 75.9 to 65.2 ms)
+# STEPS, divided by what a step cost beside the default's when this was written: 75.9, 59.1, 106.1, 75.5, 75.9 to 65.2
 STEPS_OF = dict(straight=860, straight_3=1100, straight_16=615, residual=865, dilated=860)
 STEPS_OF |= dict.fromkeys(["reader_qrnn", "reader_words", "reader_none"], 2000)
 
