@@ -111,7 +111,7 @@ class NetworkConfig(DataConfig):
         "smooth", "what a level is to the door: smooth, one of an order; or free")
     head: Annotated[str, one_of(HEADS)] = setting(
         "adaptive", "adaptive, neighbours, smooth, mixture (of logistics) or free")
-    state_size: Width = setting(128, "numbers in a state of the reader")
+    state_size: Annotated[int, whole_number(1, 8192)] = setting(128, "numbers in a state of the reader")
     pooling: Literal["f", "fo", "ifo"] = setting("fo", "gates of the reader: f, fo or ifo")
     window: Annotated[int, whole_number(1, 64)] = setting(2, "words that a gate of the reader sees")
     reader_layers: Annotated[int, whole_number(1, 64)] = setting(1, "of the reader")
