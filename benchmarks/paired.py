@@ -2,9 +2,9 @@
 
     python benchmarks/paired.py OLD NEW coco-tiles.tar.bz2 [--pictures 192] [--evaluations 16] [--sampler NAME]
 
-The centres of validation pictures spread evenly over the archive's, filled by both with the same generators. PSNR, SSIM,
-L1 and layout are differences picture by picture, patches a difference of two distances; 95 % intervals by bootstrap over
-pictures (patches: jackknife over eight groups). Writes benchmarks/results/paired_NAME.json."""
+The centres of validation pictures spread evenly over the archive's, filled by both with the same generators. PSNR,
+SSIM, L1 and layout are differences picture by picture, patches a difference of two distances; 95 % intervals by
+bootstrap over pictures (patches: jackknife over eight groups). Writes benchmarks/results/paired_NAME.json."""
 import argparse, json, platform
 from pathlib import Path
 import torch
@@ -24,7 +24,8 @@ def filled_by(weights, truth, given, captions, args):
 def interval(differences): # (N,) -> mean, low, high
     resampled = torch.randint(len(differences), (4000, len(differences)), generator=torch.Generator().manual_seed(0))
     means = differences[resampled].mean(1)
-    return [round(x, 3) for x in (differences.mean().item(), *means.quantile(torch.tensor([.025, .975]).double()).tolist())]
+    low, high = means.quantile(torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
+    return [round(x, 3) for x in (differences.mean().item(), low, high)]
 
 
 def patches(old, new, truth, groups=8): # -> difference of the distances, low, high
