@@ -153,7 +153,7 @@ def add_search(parser: argparse.ArgumentParser) -> None:
 def search(args: Args) -> int: # exit status
     "`my3yearold search`"
     from my3yearold.config import TrainConfig
-    from my3yearold.search import importance, outcomes, search
+    from my3yearold.tuning import importance, outcomes, search
     if os.environ.get("WORLD_SIZE", "1") != "1":
         raise ValueError("workers of a search are started one by one, and not by a launcher: give the command alone")
     base = TrainConfig(**dict(run="runs/search") | fields_given(args))

@@ -32,7 +32,7 @@ FLOORS = [                                  # a module imports from the floors a
     {"batches", "coarse_to_fine", "config", "gibbs"},
     {"devices", "inpaint", "resuming", "spaces", "validation"},
     {"export", "playground", "results", "training"},
-    {"search"},
+    {"tuning"},
     {"commands"},
     {"cli"},
 ]
@@ -306,3 +306,7 @@ def test_experiment_opens_in_colab(path):
     [mine] = [source for source in cells(path, "code") if 'find_spec("my3yearold")' in source]
     [first] = [source for source in cells(PAGES[0], "code") if "find_spec" in source]
     assert mine == first.replace("my3yearold/nbs", "my3yearold/nbs/experiments").replace('".."', '"../.."')
+
+
+def test_no_page_has_the_name_of_a_page_that_the_site_makes_itself():
+    assert not {path.stem for path in NOTEBOOKS} & {"search", "genindex", "py-modindex", "modindex", "try"}

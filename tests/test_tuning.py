@@ -12,13 +12,13 @@ import pytest
 
 pytest.importorskip("accelerate", reason="a search trains, which needs the train extra")
 optuna = pytest.importorskip("optuna", reason="a search needs the search extra")
-from my3yearold import search as module
+from my3yearold import tuning as module
 from my3yearold import training
 from my3yearold.cli import main
 from my3yearold.config import TrainConfig
-from my3yearold.search import (by_tenths, claim_of, counted, importance, make_sampler, open_study, outcomes, scatter,
-                               search)
 from my3yearold.spaces import SPACES, distribution, read_space, settings
+from my3yearold.tuning import (by_tenths, claim_of, counted, importance, make_sampler, open_study, outcomes, scatter,
+                               search)
 
 TINY = TrainConfig(size=16, num_scenes=64, num_valid=4, scored=90, batch_size=4, widths=(8, 16), blocks=(1, 1),
                    max_steps=8, validate_every=4, warmup=2, precision="float32", device="cpu", compile="no")
