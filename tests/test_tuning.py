@@ -350,3 +350,17 @@ def test_nothing_finished(base, space, learner, capsys):
     spoken = capsys.readouterr()
     assert "no run of the search in" in spoken.err and spoken.out.count("crashed: never") == 2
     assert importance(open_study(Path(base.run))) == {}
+
+
+def test_without_the_extra_the_remedy_is_told(base, monkeypatch, capsys):
+    "The command and the function, whatever else would have wanted optuna first; nothing is made."
+    import builtins
+    honest = builtins.__import__
+    def missing(name, *rest, **more):
+        if name.split(".")[0] == "optuna": raise ModuleNotFoundError("No module named 'optuna'", name="optuna")
+        return honest(name, *rest, **more)
+    monkeypatch.setattr(builtins, "__import__", missing)
+    monkeypatch.setattr(module, "find_spec", lambda name: None)
+    assert main(["search", *FLAGS, "--run", base.run]) == 2
+    assert 'pip install "my3yearold[search]"' in capsys.readouterr().err
+    assert not os.path.exists(base.run)
