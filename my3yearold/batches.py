@@ -206,6 +206,7 @@ def send(x: Tensor, device: torch.device) -> Tensor:
     "To the device, without waiting for it."
     return (x.pin_memory() if device.type == "cuda" else x).to(device, non_blocking=True)
 
+# %% ../nbs/13_batches.ipynb #31b10616
 def questions(
     config: Any, # with the settings of `training.TrainConfig`
     examples: Examples,
@@ -226,6 +227,7 @@ def questions(
     found = images, given, table[:, 9:].contiguous(), lengths, where, weight, counted(asked, config.weighting)
     return Question(*(x.to(examples.device) for x in found))
 
+# %% ../nbs/13_batches.ipynb #91246264
 def masks_of(
     config: Any,
     kind: Tensor, # (N,) in memory, in order

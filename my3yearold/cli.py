@@ -84,6 +84,7 @@ def prepare(args: Args, processes: Processes) -> tuple[list[Job], dict[str, Any]
     else: jobs = named_in(Path(args.out), jobs)
     return jobs, {weights: Inpainter.from_pretrained(weights, device) for weights in {job.weights for job in jobs}}
 
+# %% ../nbs/26_cli.ipynb #c4f363be
 def fill(pipes: dict[str, Any], jobs: list[Job], args: Args, processes: Processes) -> list[dict[str, Any]]:
     "What came of each picture of this process's share."
     from tqdm import tqdm

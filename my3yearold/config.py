@@ -236,6 +236,7 @@ def check_fields(config: NetworkConfig | DataConfig) -> None:
         except msgspec.ValidationError:
             raise ValueError(f"{part.name} is {reprlib.repr(value)}; use {allowed(part.type)}") from None
 
+# %% ../nbs/config.ipynb #ce90d9b3
 def check(config: TrainConfig) -> None:
     "ValueError, in a sentence, for a configuration that cannot be run; TypeError for what is none."
     if not isinstance(config, TrainConfig): raise TypeError(f"a run needs a TrainConfig, not {reprlib.repr(config)}")

@@ -15,8 +15,8 @@ from typing import Any
 
 # %% ../nbs/machines.ipynb #96e0371e
 @dataclass(frozen=True)
-class Processes:
-    "Those that work on one command together, as one of them sees them."
+class _Members:
+    "Those that work on one command together: what each does, and what all are told."
     number: int = 0  # of this one, from 0
     count: int = 1   # of all
     local: int = 0   # of this one among those on its machine
@@ -46,6 +46,9 @@ class Processes:
         shares = self.told(mine)
         return [shares[i % self.count][i // self.count] for i in range(sum(map(len, shares)))]
 
+# %% ../nbs/machines.ipynb #9a2d381d
+class Processes(_Members):
+    "Those that work on one command together, as one of them sees them."
     @contextmanager
     def in_step(self) -> Iterator[None]:
         """A block that is for all processes the same: it fails for none or for all. The first process speaks, or the

@@ -63,6 +63,7 @@ def _ends(values, default): # of a range, as its field has them; of a list all
     if isinstance(values, list): return values
     return [float(end) if isinstance(default, float) else end for end in (values.low, values.high)]
 
+# %% ../nbs/spaces.ipynb #289e9723
 def distribution(values: Range | Choices, default: Any, name: str) -> Any: # an optuna distribution
     "Of texts for a list, since optuna keeps nothing else that is not a number; of whole numbers for a field of such."
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution

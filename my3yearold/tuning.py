@@ -84,6 +84,7 @@ def retry_lost(study: Any, folder: Path) -> None:
 
 def claim_of(folder: Path, run: str) -> Path: return folder / f".my3yearold.{run}.claim"
 
+# %% ../nbs/tuning.ipynb #96c002ab
 def claims(
     study: Any, folder: Path, trials: int, # how many in all
     distributions: dict[str, Any],

@@ -124,3 +124,15 @@ def test_own_values_cost_what_the_run_says(load):
     assert torch.equal(errors.run(holes, "random", 6)[0], images)
     code = (images.flatten(1).long() @ 3 ** torch.arange(5, -1, -1))
     assert torch.allclose(errors.true_costs(holes, "random").sum(0), -joint.law[code].log2())
+
+
+def test_a_sheet_has_a_row_for_each_picture(load, tmp_path, monkeypatch):
+    from PIL import Image
+    common = load("common")
+    monkeypatch.setattr(common, "RESULTS", tmp_path)
+    columns = [torch.full((3, 3, 4, 4), 10 * k, dtype=torch.uint8) + torch.arange(3, dtype=torch.uint8).view(3, 1, 1, 1)
+               for k in range(2)]
+    common.save_sheet("two", columns)
+    sheet = Image.open(tmp_path / "two.png")
+    assert sheet.size == (8, 12)
+    assert [[sheet.getpixel((4 * k, 4 * i))[0] for k in range(2)] for i in range(3)] == [[0, 10], [1, 11], [2, 12]]

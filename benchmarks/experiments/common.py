@@ -13,11 +13,17 @@ from my3yearold.inpaint import prices
 from my3yearold.masks import centre
 from my3yearold.saving import load_model, weights_folder
 from my3yearold.scenes import SceneObject, guess_shape, hide_object, obedience, scenes
+from my3yearold.show import contact_sheet
 sys.path.append(str(Path(__file__).resolve().parents[1]))     # the other benchmarks
 from quality import extreme, neighbours  # noqa: E402
 from samplers import layout, patches  # noqa: E402
 
 RESULTS = Path(__file__).resolve().parents[2] / "nbs/experiments/results"
+
+
+def save_sheet(name: str, columns: list[Tensor]) -> None: # (N, 3, H, W) each; a row for each picture
+    sheet = contact_sheet([column[i] for i in range(len(columns[0])) for column in columns], len(columns), gap=0)
+    sheet.save(RESULTS / f"{name}.png", optimize=True)
 
 
 @dataclass

@@ -10,8 +10,7 @@ from my3yearold.ancestral import ancestral
 from my3yearold.gibbs import chain_of_2017, gibbs
 from my3yearold.remasking import remasking
 from my3yearold.sampling import Central
-from my3yearold.show import contact_sheet
-from common import RESULTS, Record, arguments, ends, fill, interval, parts, ratio, shown_photographs
+from common import Record, arguments, ends, fill, interval, parts, ratio, save_sheet, shown_photographs
 from quality import extreme
 
 NAME, STEPS = "02_extremes", 32
@@ -113,8 +112,7 @@ def draw_pictures(): # a row for each photograph: its hole, the fillings of SHOW
                                [torch.Generator().manual_seed(i) for i in chosen.tolist()])
         columns.append(state.images)
     columns.append(images)
-    sheet = contact_sheet([column[i] for i in range(len(chosen)) for column in columns], len(columns), gap=0)
-    sheet.save(RESULTS / f"{NAME}.png", optimize=True)
+    save_sheet(NAME, columns)
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from tqdm import tqdm
 from my3yearold.ancestral import ancestral, cuts
 from my3yearold.sampling import chain, open_hole
-from my3yearold.show import contact_sheet
-from common import RESULTS, Record, arguments, cost, fill, interval, judged, mean, parts, rounded, shown_photographs
+from common import (Record, arguments, cost, fill, interval, judged, mean, parts, rounded, save_sheet,
+                    shown_photographs)
 
 NAME, STEPS = "08_orders", 32
 
@@ -85,8 +85,7 @@ def draw_pictures(): # a row for each photograph: the hole, each order half way 
                             [torch.Generator().manual_seed(i) for i in chosen.tolist()]))
         columns += [states[STEPS // 4 - 1].images, states[-1].images]
     columns.append(images)
-    sheet = contact_sheet([column[i] for i in range(len(chosen)) for column in columns], len(columns), gap=0)
-    sheet.save(RESULTS / f"{NAME}.png", optimize=True)
+    save_sheet(NAME, columns)
 
 
 @torch.no_grad()

@@ -13,8 +13,8 @@ import torch
 from my3yearold.likelihood import pit
 from my3yearold.losses import bits, cross_entropy, emd
 from my3yearold.masks import orderless, subset
-from my3yearold.show import contact_sheet
-from judging import RESULTS, SIZE, Rows, arguments, holes, mean_and_error, reading, unseen, weights
+from common import save_sheet
+from judging import SIZE, Rows, arguments, holes, mean_and_error, reading, unseen, weights
 from train_masks import filled, judge_fillings
 
 NAME, SHOWN = "07_smooth", ["default", "emd", "emd2"]
@@ -67,8 +67,7 @@ def draw_pictures(args, n=4):
     captions, given = [c[0] for c in data.captions], holes(data, {"": "object"})[""]
     fillings = [filled(*weights(args, arm, 0), data, captions)[0] for arm in SHOWN]
     columns = [data.images * given, *fillings, data.images]
-    sheet = contact_sheet([column[i] for i in range(n) for column in columns], len(columns), gap=0)
-    sheet.save(RESULTS / f"{NAME}.png", optimize=True)
+    save_sheet(NAME, columns)
 
 
 def main():

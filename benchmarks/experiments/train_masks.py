@@ -17,10 +17,10 @@ from my3yearold.holes import centre
 from my3yearold.likelihood import nats
 from my3yearold.losses import bits
 from my3yearold.scenes import guess_shape, hide_object, obedience
-from my3yearold.show import contact_sheet
 sys.path.append(str(Path(__file__).resolve().parents[1]))     # the other benchmarks
 from quality import neighbour_differences  # noqa: E402
-from judging import RESULTS, SIZE, Rows, arguments, costs, holes, mean_and_error, reading, unseen, weights  # noqa: E402
+from common import save_sheet  # noqa: E402
+from judging import SIZE, Rows, arguments, costs, holes, mean_and_error, reading, unseen, weights  # noqa: E402
 
 NAME, TURNS = "06_local", 16
 ARMS = ["orderless", "contiguish_square", "rectangle", "orderless_in_rectangle", "spread_in_rectangle", "default"]
@@ -68,8 +68,7 @@ def draw_pictures(args, n=4): # a row for each scene: its hole, the fillings of 
     columns = [data.images * given]
     columns += [filled(*weights(args, arm, 0), data, captions)[0] for arm in ARMS]
     columns.append(data.images)
-    sheet = contact_sheet([column[i] for i in range(n) for column in columns], len(columns), gap=0)
-    sheet.save(RESULTS / f"{NAME}.png", optimize=True)
+    save_sheet(NAME, columns)
 
 
 def main():
